@@ -1,0 +1,61 @@
+"""Errors, named by the border that broke.
+
+    DpeError
+    +-- ConfigError       the YAML, an override or a preset                     (ValueError)
+    +-- PoolError         images, samples or suites that cannot be read         (ValueError)
+    +-- ModelError        an endpoint or engine
+    |   +-- ModelUnavailable  it did not answer: an outage, never a wrong answer (ConnectionError)
+    |   +-- BadRequest        it refused the request itself: retrying is useless (ValueError)
+    |   +-- BadReply          it answered, but not in the form that was asked    (ValueError)
+    +-- BudgetExceeded    the calls or the money the user allowed are spent
+    +-- TrainingError     an update that cannot be done                         (RuntimeError)
+    +-- ClusterError      Ray: resources, actors, deployments, jobs             (RuntimeError)
+    +-- StoreError        the run directory                                     (OSError)
+
+Rules: the message is one line, names what broke and says what to do. A failure that belongs to one sample is no
+exception at a stage's border but a counted `Rejection` or a `not judged` verdict. Every error pickles.
+"""
+
+
+class DpeError(Exception):
+    """Base of all errors that dpe_ray raises on purpose; the command line prints them as one line."""
+
+
+class ConfigError(DpeError, ValueError):
+    """A key or value of the configuration is wrong."""
+
+
+class PoolError(DpeError, ValueError):
+    """Images, samples or a suite cannot be read, or are empty."""
+
+
+class ModelError(DpeError):
+    """A model endpoint or engine failed."""
+
+
+class ModelUnavailable(ModelError, ConnectionError):
+    """An endpoint did not answer after all retries: the item stays *not judged*."""
+
+
+class BadRequest(ModelError, ValueError):
+    """An endpoint refused the request (4xx other than 408 and 429)."""
+
+
+class BadReply(ModelError, ValueError):
+    """A reply does not parse into the type that was asked for."""
+
+
+class BudgetExceeded(DpeError):
+    """The budget of calls or money is spent."""
+
+
+class TrainingError(DpeError, RuntimeError):
+    """An update cannot be done: no usable samples, a loss that is not finite, a model that does not fit."""
+
+
+class ClusterError(DpeError, RuntimeError):
+    """Ray could not do what was asked: too few resources, a dead deployment, a lost job."""
+
+
+class StoreError(DpeError, OSError):
+    """The run directory cannot be read or written, or belongs to another run."""

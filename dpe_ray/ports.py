@@ -1,0 +1,172 @@
+"""What a stage may ask of the machine. `runtime` answers on Ray, `rounds.local` with plain asyncio.
+
+Rows that cross `RowMapper` are plain dicts with picklable values: the only place where row dicts exist.
+"""
+
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from dpe_ray.types import Completion, ImageRef, PolicyRef, Prompt, RolloutGroup, Sample, TrainResult
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Message:
+    """One turn of a conversation."""
+
+    role: str
+    """system, user or assistant."""
+    text: str
+    images: tuple[ImageRef, ...] = ()
+    """Placed before the text."""
+
+
+@dataclass(frozen=True)
+class ChatRequest:
+    """One model call. Equal requests have equal journal keys."""
+
+    messages: tuple[Message, ...]
+    role: str
+    """Who asks: planner, question_writer, validator, judge, skill_analyst, solver or student."""
+    item: str
+    """Id of the sample or image it is about."""
+    prompt_version: str
+    """`name@version` of the prompt file."""
+    n: int = 1
+    temperature: float = 0.0
+    top_p: float = 1.0
+    max_tokens: int = 512
+    seed: int | None = None
+    json_schema: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class ChatReply:
+    """What came back."""
+
+    texts: tuple[str, ...]
+    """[n]"""
+    model: str
+    """Model name and, behind `@`, the policy version when the endpoint states one."""
+    call: str
+    """Key in the journal."""
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached: bool = False
+    """True when the journal answered and nobody was asked."""
+
+
+class ChatModel(Protocol):
+    """A door to a model behind an OpenAI-compatible endpoint."""
+
+    async def chat(self, request: ChatRequest) -> ChatReply:
+        """Answer once. Raises ModelUnavailable after all retries, BadRequest when refused, BudgetExceeded."""
+        ...
+
+
+class ChatDoor(Protocol):
+    """A picklable description of a ChatModel: clients do not pickle, so workers open their own."""
+
+    def open(self) -> ChatModel:
+        """Build the client, inside the process and event loop that will use it."""
+        ...
+
+
+class Engine(Protocol):
+    """A model that this run serves. One replica of a Serve app owns one engine; `models.engines` finds it by name."""
+
+    async def chat(self, request: "EngineRequest") -> Sequence[Completion]:
+        """[n] completions. Raises BadRequest for parameters it does not support."""
+        ...
+
+    def load_policy(self, policy: PolicyRef) -> int:
+        """Swap in another policy without a restart; returns the version now served."""
+        ...
+
+    @property
+    def version(self) -> int:
+        """Policy version served; 0 when the engine has none."""
+        ...
+
+
+@dataclass(frozen=True)
+class EngineRequest:
+    """A decoded request: images as bytes, sampling parameters checked."""
+
+    messages: tuple[tuple[str, str, tuple[bytes, ...]], ...]
+    """(role, text, encoded images) per turn."""
+    n: int = 1
+    temperature: float = 1.0
+    top_p: float = 1.0
+    max_tokens: int = 512
+    seed: int | None = None
+    logprobs: bool = False
+    stop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class MapSpec:
+    """A per-row async function, as an importable factory and its frozen config: clients do not pickle."""
+
+    factory: Callable[..., Any]
+    """Module-level; called once inside each worker as factory(config), returns `async (row) -> row`."""
+    config: Any
+    """Frozen and picklable."""
+    workers: tuple[int, int] = (1, 2)
+    """Least and most workers."""
+    concurrency: int = 16
+    """Rows in flight per worker."""
+    name: str = "map"
+    labels: dict[str, float] = field(default_factory=dict)
+    """Custom resources a worker needs, such as {"annotation": 0.01}; empty on one machine."""
+
+
+class RowMapper(Protocol):
+    """Maps rows with an async function, somewhere."""
+
+    def map(self, spec: MapSpec, rows: Iterable[Row]) -> AsyncIterator[Row]:
+        """Yield results as they finish: unordered, at least once; key by id. Closing the iterator stops the work."""
+        ...
+
+
+class RolloutPool(Protocol):
+    """Samples groups of rollouts from the policy that is being trained."""
+
+    def rollout(self, prompts: Sequence[Prompt], *, group_size: int, temperature: float, top_p: float,
+                max_tokens: int, seed: int) -> list[RolloutGroup]:
+        """One group per prompt, in the order of the prompts, rewards still 0, all under one policy version."""
+        ...
+
+    def publish(self, policy: PolicyRef) -> None:
+        """Make later rollouts come from `policy`; raises TrainingError when an engine did not take it."""
+        ...
+
+
+class PolicyUpdater(Protocol):
+    """Fine-tunes a policy on samples."""
+
+    async def finetune(self, policy: PolicyRef, samples: Sequence[Sample], *, out: str, seed: int) -> TrainResult:
+        """Train from `policy`, leave a Hugging Face or PEFT directory at `out`."""
+        ...
+
+
+class QuotaBook(Protocol):
+    """The one owner of the quotas of a supply stage. All workers ask it; nobody else counts."""
+
+    async def open_cells(self) -> dict[str, int]:
+        """Samples still wanted per cell, cells that are full or exhausted left out; empty when supply is over."""
+        ...
+
+    async def reserve(self, cell: str) -> bool:
+        """Ask for a place before costly work. False when the cell is full, exhausted or the budget is spent."""
+        ...
+
+    async def commit(self, cell: str, calls: int) -> bool:
+        """A reserved sample passed; `calls` is what it cost. False when the cell is already full."""
+        ...
+
+    async def release(self, cell: str, calls: int) -> None:
+        """A reserved slot gave no sample."""
+        ...
