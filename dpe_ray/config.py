@@ -38,6 +38,13 @@ class Workers(Part):
         return self
 
 
+class PriceConfig(Part):
+    """US dollars per million tokens."""
+
+    input: Annotated[float, Field(ge=0)] = 0.0
+    output: Annotated[float, Field(ge=0)] = 0.0
+
+
 class ModelConfig(Part):
     """One endpoint: served by this run (`source` and `engine`) or already there (`base_url`)."""
 
@@ -62,6 +69,7 @@ class ModelConfig(Part):
     timeout_s: Annotated[float, Field(gt=0)] = 60.0
     retries: Annotated[int, Field(ge=0)] = 4
     """After the first attempt: connection errors, time-outs, 408, 429 and 5xx, with exponential back-off and jitter."""
+    price: PriceConfig = PriceConfig()
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:

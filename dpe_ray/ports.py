@@ -134,8 +134,16 @@ class RowMapper(Protocol):
 class RolloutPool(Protocol):
     """Samples groups of rollouts from the policy that is being trained."""
 
-    def rollout(self, prompts: Sequence[Prompt], *, group_size: int, temperature: float, top_p: float,
-                max_tokens: int, seed: int) -> list[RolloutGroup]:
+    def rollout(
+        self,
+        prompts: Sequence[Prompt],
+        *,
+        group_size: int,
+        temperature: float,
+        top_p: float,
+        max_tokens: int,
+        seed: int,
+    ) -> list[RolloutGroup]:
         """One group per prompt, in the order of the prompts, rewards still 0, all under one policy version."""
         ...
 
@@ -152,21 +160,45 @@ class PolicyUpdater(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class QuotaState:
+    """Where a supply stage stands."""
+
+    quotas: dict[str, int]
+    accepted: dict[str, int]
+    """Committed samples per cell."""
+    slots: dict[str, int]
+    """Reservations per cell so far, whatever became of them."""
+    calls: int
+    """Teacher calls that finished slots cost."""
+    closed_by: str
+    """Empty while a cell is open; then quota (all full), exhausted or budget."""
+    over: bool
+    """Nothing is open, and no reserved slot could still be committed."""
+
+
 class QuotaBook(Protocol):
-    """The one owner of the quotas of a supply stage. All workers ask it; nobody else counts."""
+    """The one owner of the quotas of a supply stage. All workers ask it; nobody else counts.
+
+    Rows are delivered at least once, so everything is keyed by slot: a slot that runs again replaces what it said.
+    """
 
     async def open_cells(self) -> dict[str, int]:
         """Samples still wanted per cell, cells that are full or exhausted left out; empty when supply is over."""
         ...
 
-    async def reserve(self, cell: str) -> bool:
+    async def reserve(self, cell: str, slot: int) -> bool:
         """Ask for a place before costly work. False when the cell is full, exhausted or the budget is spent."""
         ...
 
-    async def commit(self, cell: str, calls: int) -> bool:
-        """A reserved sample passed; `calls` is what it cost. False when the cell is already full."""
+    async def commit(self, cell: str, slot: int, calls: int) -> bool:
+        """A reserved sample passed; `calls` is what the slot cost. False when the cell is already full."""
         ...
 
-    async def release(self, cell: str, calls: int) -> None:
-        """A reserved slot gave no sample."""
+    async def release(self, cell: str, slot: int, calls: int) -> None:
+        """A slot gave no sample; `cell` is empty when it never reserved one."""
+        ...
+
+    async def state(self) -> QuotaState:
+        """A snapshot."""
         ...

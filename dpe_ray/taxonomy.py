@@ -33,7 +33,9 @@ def load_taxonomy(path: str = "") -> Taxonomy:
     try:
         data = yaml.safe_load(source.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
-        raise ConfigError(f"taxonomy {path}: cannot be read ({error}); give a YAML file of category: [skills]") from error
+        raise ConfigError(
+            f"taxonomy {path}: cannot be read ({error}); give a YAML file of category: [skills]"
+        ) from error
     if not isinstance(data, dict) or not all(isinstance(v, list | None) for v in data.values()):
         raise ConfigError(f"taxonomy {path}: must map each category to a list of skills")
     return Taxonomy({str(name): tuple(str(s) for s in skills or ()) for name, skills in data.items()})

@@ -1,0 +1,1 @@
+"""Where the student fails: probe, grade, attribute, name the skills."""

@@ -1,0 +1,1 @@
+"""What to add and how much of it: pure functions, milliseconds."""

@@ -1,0 +1,1 @@
+"""The only place in dpe_ray that imports ray."""

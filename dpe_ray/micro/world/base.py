@@ -78,7 +78,7 @@ class Item:
     """Which of the skill's paraphrases the question uses."""
 
     def completion(self) -> str:
-        """The text a student should write: three numbered steps, then the answer."""
+        """Write what a student should write: three numbered steps, then the answer."""
         return f"1. {self.target}\n2. {self.facts_text}\n3. {self.conclusion}\nanswer: {self.answer}"
 
 
@@ -152,13 +152,13 @@ def occupied(facts: Facts) -> list[str]:
 
 
 def shift(cell: str, columns: int = 0, rows: int = 0) -> str:
-    """The cell that many columns to the right and rows further down; "" outside the grid."""
+    """Return the cell that many columns to the right and rows further down; "" outside the grid."""
     column, row = COLUMNS.index(cell[0]) + columns, ROWS.index(cell[1]) + rows
     return COLUMNS[column] + ROWS[row] if 0 <= column < 4 and 0 <= row < 4 else ""
 
 
 def choose(rng: Random, candidates: list[dict[str, str]]) -> dict[str, str] | None:
-    """A random candidate, or None of an empty list."""
+    """Choose a random candidate, or None of an empty list."""
     return rng.choice(candidates) if candidates else None
 
 

@@ -31,9 +31,9 @@ def _paint(scene: Scene) -> Image.Image:
 
 
 def _cell_label(facts: Facts, cell: str) -> str:
-    colour, height = facts[cell[0]].split()
+    _, height = facts[cell[0]].split()
     filled = int(height) - 2 * (3 - ROWS.index(cell[1]))
-    return "empty" if filled <= 0 else f"{'half' if filled == 1 else 'full'} {colour}"
+    return facts[cell[0]] if filled > 0 else "empty"
 
 
 def _heights(facts: Facts) -> dict[str, int]:

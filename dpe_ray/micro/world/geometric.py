@@ -4,8 +4,21 @@ from random import Random
 
 from PIL import Image
 
-from dpe_ray.micro.world.base import CELLS, Args, Category, Facts, Scene, Skill, Work, WrongRule
-from dpe_ray.micro.world.base import cells_with, choose, occupied, plain_label, shift
+from dpe_ray.micro.world.base import (
+    CELLS,
+    Args,
+    Category,
+    Facts,
+    Scene,
+    Skill,
+    Work,
+    WrongRule,
+    cells_with,
+    choose,
+    occupied,
+    plain_label,
+    shift,
+)
 from dpe_ray.micro.world.paint import INK, Canvas
 
 SHAPES = ("circle", "square", "triangle", "star")
@@ -37,7 +50,7 @@ def _pick_colour(facts: Facts, rng: Random) -> Args | None:
 def _colour(facts: Facts, args: Args) -> Work:
     cell = args["cell"]
     colour = facts[cell].split()[0]
-    return Work(f"colour at {cell}", f"{cell} {facts[cell]}", f"it is {colour}", colour)
+    return Work(f"colour at {cell}", f"{cell} {colour}", f"it is {colour}", colour)
 
 
 def _colour_below(facts: Facts, args: Args) -> Work | None:
@@ -97,7 +110,12 @@ def _side(facts: Facts, args: Args) -> Work:
     p, q = cells[first], cells[second]
     left = p[0] < q[0]
     relation = "before" if left else "after"
-    return Work(f"{first} from {second}", f"{p} {q}", f"{p[0]} is {relation} {q[0]}", "left" if left else "right")
+    return Work(
+        f"{first} from {second}",
+        f"{first} {p} {second} {q}",
+        f"{p[0]} is {relation} {q[0]}",
+        "left" if left else "right",
+    )
 
 
 def _side_mirrored(facts: Facts, args: Args) -> Work:

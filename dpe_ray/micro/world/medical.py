@@ -4,8 +4,20 @@ from random import Random
 
 from PIL import Image
 
-from dpe_ray.micro.world.base import CELLS, Args, Category, Facts, Scene, Skill, Work, WrongRule, choose
-from dpe_ray.micro.world.base import cells_with, occupied, plain_label
+from dpe_ray.micro.world.base import (
+    CELLS,
+    Args,
+    Category,
+    Facts,
+    Scene,
+    Skill,
+    Work,
+    WrongRule,
+    cells_with,
+    choose,
+    occupied,
+    plain_label,
+)
 from dpe_ray.micro.world.paint import SIDE, Canvas
 
 FINDINGS = ("large", "small", "ring")
@@ -41,8 +53,7 @@ def _pick_spot(facts: Facts, rng: Random) -> Args | None:
 def _spot(facts: Facts, args: Args) -> Work:
     finding = args["finding"]
     (cell,) = cells_with(facts, finding)
-    seen = " ".join(f"{facts[c]} {c}" for c in occupied(facts))
-    return Work(f"{finding} spot", seen, f"{finding} is {cell}", cell)
+    return Work(f"{finding} spot", f"{finding} {cell}", f"{finding} is {cell}", cell)
 
 
 def _spot_other(facts: Facts, args: Args) -> Work:

@@ -32,7 +32,7 @@ class Canvas:
         self.pen = ImageDraw.Draw(self.image)
 
     def shade(self, colour: Colour, spread: int = 18) -> Colour:
-        """The colour, changed by up to `spread` per channel."""
+        """Change the colour by up to `spread` per channel."""
         red, green, blue = (int(np.clip(c + self.rng.integers(-spread, spread + 1), 0, 255)) for c in colour)
         return red, green, blue
 
@@ -61,8 +61,8 @@ class Canvas:
         """Brighten `num` single pixels between two pixel rows by `strength`; meant to drown in the noise."""
         for _ in range(num):
             x, y = int(self.rng.integers(0, SIDE)), int(self.rng.integers(*rows))
-            red, green, blue = self.image.getpixel((x, y))
-            self.image.putpixel((x, y), (red + strength, green + strength, blue + strength))
+            patch = np.asarray(self.image.crop((x, y, x + 1, y + 1))) + strength
+            self.image.paste(Image.fromarray(patch.astype(np.uint8), "RGB"), (x, y))
 
     def finish(self) -> Image.Image:
         """Add a soft slope of light and pixel noise; the picture as RGB."""
@@ -183,8 +183,14 @@ def _fish(pen: Pen, x: int, y: int, r: int, ink: Colour) -> None:
     pen.polygon([(x + 1, y), (x + r, y - 4), (x + r, y + 4)], fill=ink)
 
 
+def _bell(pen: Pen, x: int, y: int, r: int, ink: Colour) -> None:
+    pen.pieslice((x - r, y - r, x + r, y + r), 180, 360, fill=ink)
+    pen.rectangle((x - r, y, x + r, y + 3), fill=ink)
+    pen.rectangle((x - 1, y + 4, x + 1, y + 5), fill=ink)
+
+
 def arrow(pen: Pen, x: int, y: int, direction: str, ink: Colour) -> None:
-    """A 12-pixel arrow that points `right`, `left`, `up` or `down`."""
+    """Draw a 12-pixel arrow that points `right`, `left`, `up` or `down`."""
     angle = {"right": 0.0, "down": 0.5, "left": 1.0, "up": 1.5}[direction] * math.pi
     cos, sin = round(math.cos(angle)), round(math.sin(angle))
     pen.line((x - 6 * cos, y - 6 * sin, x + 6 * cos, y + 6 * sin), fill=ink, width=2)
@@ -216,7 +222,6 @@ GLYPHS: dict[str, Glyph] = {
     "apple": _circle,
     "clock": _clock,
     "fish": _fish,
-    "sun": _circle,
-    "moon": _ring,
+    "bell": _bell,
 }
 """Glyph by name: draws into a cell around (x, y) with half-width r in pixels."""

@@ -10,8 +10,21 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from dpe_ray.micro.world.base import COLUMNS, ROWS, Args, Category, Facts, Scene, Skill, Work, WrongRule, choose
-from dpe_ray.micro.world.base import occupied, plain_label, shift
+from dpe_ray.micro.world.base import (
+    COLUMNS,
+    ROWS,
+    Args,
+    Category,
+    Facts,
+    Scene,
+    Skill,
+    Work,
+    WrongRule,
+    choose,
+    occupied,
+    plain_label,
+    shift,
+)
 from dpe_ray.micro.world.paint import Canvas
 
 SPLITS = {"train": (0, 1397), "pool": (1397, 1597), "heldout": (1597, 1797)}
@@ -59,14 +72,14 @@ def _pick_digit(facts: Facts, rng: Random) -> Args | None:
 
 
 def _neighbour(facts: Facts, cell: str) -> str:
-    """The cell to the right, or to the left at the end of a line."""
+    """Return the cell to the right, or to the left at the end of a line."""
     right = shift(cell, columns=1)
     return right if right in facts else shift(cell, columns=-1)
 
 
 def _read(facts: Facts, args: Args) -> Work:
     cell = args["cell"]
-    return Work(f"digit at {cell}", f"{cell} shows {facts[cell]}", f"it reads {facts[cell]}", facts[cell])
+    return Work(f"digit at {cell}", f"{cell} {facts[cell]}", f"it reads {facts[cell]}", facts[cell])
 
 
 def _read_neighbour(facts: Facts, args: Args) -> Work:
@@ -84,7 +97,7 @@ def _pick_two(facts: Facts, rng: Random) -> Args | None:
 def _sum(facts: Facts, args: Args, extra: int = 0) -> Work:
     p, q = args["cell1"], args["cell2"]
     total = int(facts[p]) + int(facts[q]) + extra
-    seen = f"{p} shows {facts[p]} {q} shows {facts[q]}"
+    seen = f"{p} {facts[p]} {q} {facts[q]}"
     return Work(f"{p} plus {q}", seen, f"{facts[p]} + {facts[q]} = {total}", str(total))
 
 
@@ -101,18 +114,19 @@ def _sum_neighbour(facts: Facts, args: Args) -> Work | None:
 
 
 def _pick_row(facts: Facts, rng: Random) -> Args | None:
-    rows = [row for row in ROWS if len(set(_row(facts, row))) > 1]
+    rows = [row for row in ROWS if len(set(_row(facts, row).values())) > 1]
     return choose(rng, [{"extreme": extreme, "row": row} for extreme in OPPOSITE for row in rows])
 
 
-def _row(facts: Facts, row: str) -> list[str]:
-    return [facts[column + row] for column in COLUMNS if column + row in facts]
+def _row(facts: Facts, row: str) -> dict[str, str]:
+    return {column + row: facts[column + row] for column in COLUMNS if column + row in facts}
 
 
 def _extreme(facts: Facts, args: Args) -> Work:
     extreme, digits = args["extreme"], _row(facts, args["row"])
-    digit = {"largest": max, "smallest": min}[extreme](digits)
-    return Work(f"{extreme} in row {args['row']}", " ".join(digits), f"{extreme} is {digit}", digit)
+    digit = {"largest": max, "smallest": min}[extreme](digits.values())
+    seen = " ".join(f"{cell} {digits[cell]}" for cell in digits)
+    return Work(f"{extreme} in row {args['row']}", seen, f"{extreme} is {digit}", digit)
 
 
 def _extreme_opposite(facts: Facts, args: Args) -> Work:

@@ -1,0 +1,159 @@
+"""The command line. Thin: parse, call, print; everything heavy is imported inside the command that needs it."""
+
+import json
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, NoReturn
+
+import typer
+from rich.console import Console
+
+from dpe_ray.errors import ConfigError, DpeError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Make a vision-language model better where it is weak: diagnose, plan, supply, train, evaluate, repeat.",
+)
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+Yaml = Annotated[Path, typer.Argument(metavar="RUN.yaml", help="The run, as jobs/micro.yaml.")]
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="Directory of a run.")]
+Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="a.b=c", help="Override a key; repeatable.")]
+RunDir = Annotated[Path | None, typer.Option("--run-dir", help="Where the run lives; runs/NAME when left out.")]
+
+
+@app.command()
+def run(
+    yaml: Yaml,
+    set_: Overrides = None,
+    run_dir: RunDir = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Move an earlier run aside and begin anew.")] = False,
+    until_round: Annotated[int, typer.Option(help="Pause after this round; 0 runs all.")] = 0,
+) -> None:
+    """Run all rounds, or go on with a run that stopped."""
+    from dpe_ray.config import load_config
+    from dpe_ray.runtime.evolve import evolve
+
+    config = load_config(yaml, tuple(set_ or ()))
+    folder = run_dir or Path("runs") / config.name
+    evolve(config, folder, fresh=fresh, until_round=until_round, notify=out.print)
+    _show(folder)
+
+
+@app.command()
+def resume(run: Run) -> None:
+    """Go on with a run where it stopped; its config is read from the run itself."""
+    from dpe_ray.config import parse_config
+    from dpe_ray.rounds.store import RunFolder
+    from dpe_ray.runtime.evolve import evolve
+
+    config = parse_config(RunFolder(run).config(), str(run / "config.json"))
+    evolve(config, run, notify=out.print)
+    _show(run)
+
+
+@app.command()
+def show(run: Run, as_json: Annotated[bool, typer.Option("--json", help="Print summary.json.")] = False) -> None:
+    """Print what a run measured and decided."""
+    from dpe_ray.rounds.store import RunFolder
+
+    if as_json:
+        out.print_json(json.dumps(RunFolder(run).summary()))
+    else:
+        _show(run)
+
+
+@app.command()
+def report(run: Run) -> None:
+    """Write RUN/report.html anew."""
+    from dpe_ray.rounds.reporting import write_report
+    from dpe_ray.rounds.store import RunFolder
+
+    out.print(f"wrote {write_report(RunFolder(run))}")
+
+
+@app.command()
+def serve(
+    yaml: Yaml,
+    set_: Overrides = None,
+    port: Annotated[int, typer.Option(help="Port on loopback.")] = 8000,
+) -> None:
+    """Serve the models of a run behind OpenAI-compatible endpoints until interrupted."""
+    from dpe_ray.config import load_config
+    from dpe_ray.runtime.evolve import serve_forever
+
+    serve_forever(load_config(yaml, tuple(set_ or ())), port, notify=out.print)
+
+
+@app.command()
+def submit(
+    yaml: Yaml,
+    set_: Overrides = None,
+    address: Annotated[
+        str, typer.Option(envvar="RAY_API_SERVER_ADDRESS", help="Job server of the cluster, as http://head:8265.")
+    ] = "http://127.0.0.1:8265",
+    run_dir: RunDir = None,
+    python: Annotated[
+        str, typer.Option(help="Interpreter on the cluster that has dpe_ray installed.")
+    ] = sys.executable,
+    wait: Annotated[bool, typer.Option("--wait", help="Follow the job to its end.")] = False,
+) -> None:
+    """Submit the same YAML as a Ray job."""
+    from dpe_ray.runtime.submit import submit_run
+
+    job = submit_run(yaml, tuple(set_ or ()), address, run_dir, python, wait=wait, notify=out.print)
+    out.print(f"job {job.id}: {job.status}")
+    if job.status == "FAILED":
+        raise typer.Exit(1)
+
+
+@app.command()
+def doctor(
+    yaml: Annotated[Path | None, typer.Argument(metavar="[RUN.yaml]", help="Also check this run's needs.")] = None,
+) -> None:
+    """Say what this machine has, what a run would miss, and what to do about it."""
+    from dpe_ray.runtime.doctor import examine
+
+    findings = examine(yaml)
+    for finding in findings:
+        out.print(f"{'ok  ' if finding.ok else 'MISS'}  {finding.what}: {finding.found}", markup=False)
+    if not all(finding.ok for finding in findings):
+        raise typer.Exit(1)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line; an error that we foresee is one line and exit status 2, an interrupt 130."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        app(arguments, standalone_mode=True)
+    except ConfigError as error:
+        _fail(f"config error: {error}")
+    except DpeError as error:
+        _fail(f"error: {error}")
+    except KeyboardInterrupt:
+        err.print("interrupted; the same command goes on from here")
+        raise SystemExit(130) from None
+
+
+def _fail(message: str) -> NoReturn:
+    err.print(message, markup=False)
+    raise SystemExit(2)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _show(folder: Path) -> None:
+    from dpe_ray.rounds.show import tables
+    from dpe_ray.rounds.store import RunFolder
+
+    for table in tables(RunFolder(folder).summary()):
+        out.print(table)
+    if (folder / "report.html").exists():
+        out.print(f"report: {folder / 'report.html'}")

@@ -1,0 +1,121 @@
+"""Which skill an item needs: one name per item from the skill analyst, since probe items carry none.
+
+The items of one category go through one row in small batches, and each batch is shown the names given before it: so
+names converge instead of multiplying, and equal items give equal requests, which a journal answers in later rounds.
+"""
+
+import asyncio
+import logging
+import re
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from pydantic import BaseModel
+
+from dpe_ray.errors import BadReply, BadRequest, ModelUnavailable
+from dpe_ray.grading.answering import collect
+from dpe_ray.grading.prompt import lettered_options
+from dpe_ray.grading.repair import ask
+from dpe_ray.models.prompts import PromptFile
+from dpe_ray.ports import ChatDoor, ChatModel, ChatRequest, MapSpec, Message, Row, RowMapper
+from dpe_ray.taxonomy import Taxonomy
+from dpe_ray.types import AnswerKind, Sample
+
+UNSPECIFIED = "unspecified"
+"""Skill of an item for which the analyst gave no usable name."""
+BATCH = 8
+"""Items of a category that are asked about at once."""
+MOST_WORDS = 6
+MAX_TOKENS = 120
+
+_EMPTY = frozenset(["", UNSPECIFIED, "unknown", "none", "n_a", "na", "other", "general", "skill", "image", "vision"])
+
+log = logging.getLogger(__name__)
+
+
+class SkillReply(BaseModel):
+    """The analyst's reply."""
+
+    skill: str
+
+
+@dataclass(frozen=True)
+class SkillJob:
+    """What a worker needs for rows `{"id": category, "samples", "known"}`."""
+
+    analyst: ChatDoor
+    prompt_file: str = ""
+    """The user's own prompt."""
+
+
+async def name_skills(
+    samples: Sequence[Sample],
+    analyst: ChatDoor,
+    mapper: RowMapper,
+    taxonomy: Taxonomy,
+    *,
+    workers: tuple[int, int],
+    concurrency: int,
+    prompt_file: str = "",
+) -> dict[str, str]:
+    """Name one skill per sample, by sample id. Costs one call each, two when a reply does not parse."""
+    by_category: dict[str, list[Sample]] = {}
+    for sample in sorted(samples, key=lambda s: s.id):
+        by_category.setdefault(sample.category, []).append(sample)
+    rows = [{"id": category, "samples": tuple(members), "known": taxonomy.skills.get(category, ())}
+            for category, members in by_category.items()]
+    spec = MapSpec(skill_rows, SkillJob(analyst, prompt_file), workers, concurrency, "skills")
+    named: dict[str, dict[str, str]] = await collect(mapper, spec, rows, "skills")
+    return {id_: skill for skills in named.values() for id_, skill in skills.items()}
+
+
+def skill_rows(job: SkillJob) -> Callable[[Row], Awaitable[Row]]:
+    """Open the analyst's door and build the row function: one category to `{"id", "skills": {sample id: skill}}`."""
+    analyst, prompt = job.analyst.open(), PromptFile.load("dpe_ray.diagnose", "skill_analyst", job.prompt_file)
+
+    async def name_category(row: Row) -> Row:
+        samples, known = row["samples"], list(row["known"])
+        skills: dict[str, str] = {}
+        for start in range(0, len(samples), BATCH):
+            batch = samples[start:start + BATCH]
+            names = await asyncio.gather(*[_name(sample, tuple(known), analyst, prompt) for sample in batch])
+            skills.update({sample.id: name for sample, name in zip(batch, names, strict=True)})
+            known += [name for name in dict.fromkeys(names) if name not in (*known, UNSPECIFIED)]
+        return {"id": row["id"], "skills": skills}
+
+    return name_category
+
+
+async def _name(sample: Sample, known: tuple[str, ...], analyst: ChatModel, prompt: PromptFile) -> str:
+    shown = prompt.render(
+        category=sample.category, question=sample.question, options=lettered_options(sample), known=known
+    )
+    message = Message("user", shown, sample.images)
+    request = ChatRequest((message,), "skill_analyst", sample.id, prompt.label, max_tokens=MAX_TOKENS)
+    try:
+        return usable_skill((await ask(analyst, request, SkillReply)).skill, sample, known)
+    except (ModelUnavailable, BadRequest, BadReply) as error:
+        log.warning("skill of %s: %s", sample.id, error)
+        return UNSPECIFIED
+
+
+def usable_skill(said: str, sample: Sample, known: Sequence[str] = ()) -> str:
+    """Bring a skill's name into snake_case; `unspecified` for one that says nothing or holds the item's answer."""
+    for name in known:
+        if canonical(said) == canonical(name):
+            return name
+    skill = canonical(said)
+    words = skill.split("_")
+    if skill in _EMPTY or len(words) > MOST_WORDS or not re.search("[a-z]{2}", skill):
+        return UNSPECIFIED
+    answer = sample.answer.value
+    if sample.answer.kind is AnswerKind.CHOICE and answer in sample.letters:
+        answer = sample.options[sample.letters.index(answer)]
+    leaked = canonical(answer).split("_")
+    return UNSPECIFIED if leaked != [""] and set(leaked) <= set(words) else skill
+
+
+def canonical(name: str) -> str:
+    """Lower case words joined by underscores: `Read axis-values` and `readAxisValues` are `read_axis_values`."""
+    spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name.strip())
+    return re.sub(r"[^a-z0-9]+", "_", spaced.lower()).strip("_")

@@ -1,0 +1,80 @@
+"""The teacher of the micro world: plays every role from the ground truth, and can be made to err, fail or dawdle.
+
+Everything is drawn by hashes, so equal requests have equal answers in any process.
+"""
+
+import asyncio
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from dpe_ray.errors import BadRequest, ModelUnavailable, PoolError
+from dpe_ray.micro.asked import read_prompt
+from dpe_ray.micro.roles import ROLES, Mind, OracleOptions, chance, pick
+from dpe_ray.micro.world import Scene
+from dpe_ray.ports import EngineRequest
+from dpe_ray.types import Completion, PolicyRef
+
+OUTAGES = (
+    "503: the oracle plays an overloaded endpoint",
+    "timeout: the oracle plays an endpoint that hangs",
+    "cut: the oracle plays a connection that breaks off",
+)
+
+
+class OracleEngine:
+    """The engine `oracle`: answers chat requests about the micro world's images."""
+
+    def __init__(self, source: str, options: dict[str, Any]) -> None:
+        """`source` is the truth file of `micro.sources.truth`. Raises PoolError when it cannot be read."""
+        self._options = OracleOptions.read(options)
+        self._truth = _read_truth(Path(source))
+
+    @property
+    def version(self) -> int:
+        """Always 0: it has no policy."""
+        return 0
+
+    def load_policy(self, policy: PolicyRef) -> int:
+        """Refuse. Raises BadRequest: it has no weights to swap."""
+        raise BadRequest("oracle: it has no weights; only models.student takes a policy")
+
+    async def chat(self, request: EngineRequest) -> Sequence[Completion]:
+        """[n] answers. Raises ModelUnavailable for an image that plays an outage."""
+        if request.logprobs:
+            raise BadRequest("oracle: it has no log-probabilities; ask without logprobs")
+        text, image = _first_user_turn(request)
+        if chance(image, "outage") < self._options.outage_rate:
+            raise ModelUnavailable(OUTAGES[pick(image, "kind of outage", size=len(OUTAGES))])
+        await asyncio.sleep(self._options.latency_s)
+        asked, scene = read_prompt(text), self._truth.get(image)
+        answers = [ROLES[asked.role](Mind(image, scene, self._options, i), asked) for i in range(request.n)]
+        return tuple(_limited(answer, request) for answer in answers)
+
+
+def _limited(text: str, request: EngineRequest) -> Completion:
+    """Apply stop strings and the length limit, a word counted as a token."""
+    for stop in request.stop:
+        text = text.partition(stop)[0] if stop else text
+    words = text.split(" ")
+    cut = len(words) > request.max_tokens
+    return Completion(" ".join(words[: request.max_tokens]), finished=not cut)
+
+
+def _first_user_turn(request: EngineRequest) -> tuple[str, str]:
+    """Text and SHA-256 of the first image of the first user turn: later ones only complain about the reply."""
+    turns = [(text, images) for role, text, images in request.messages if role == "user"]
+    if not turns:
+        raise BadRequest("oracle: messages hold no user turn")
+    text, images = turns[0]
+    return text, hashlib.sha256(images[0]).hexdigest() if images else ""
+
+
+def _read_truth(path: Path) -> dict[str, Scene]:
+    try:
+        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        return {line["image"]: Scene.from_json(json.dumps(line["scene"])) for line in lines}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise PoolError(f"oracle: {path} is no truth file ({error}); use source builtin:oracle") from error

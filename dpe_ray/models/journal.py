@@ -1,0 +1,154 @@
+"""The journal of model calls: what was answered once is not asked again, after any crash.
+
+One folder per stage, one append-only file per process, one JSON line per finished call. A call is finished when its
+line is on the disk; only then does the caller see the reply.
+"""
+
+import asyncio
+import hashlib
+import json
+import os
+import secrets
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from dpe_ray.errors import ModelError, ModelUnavailable, StoreError
+from dpe_ray.ports import ChatReply, ChatRequest
+from dpe_ray.types import content_id
+
+
+@dataclass
+class Call:
+    """One call while it runs."""
+
+    attempts: int = 0
+
+
+class Asker(Protocol):
+    """A model that counts its attempts."""
+
+    async def ask(self, request: ChatRequest, call: Call) -> ChatReply:
+        """As `ChatModel.chat`; `call.attempts` rises with every try, failed ones included."""
+        ...
+
+
+def call_key(request: ChatRequest, model: str, policy_version: int = 0) -> str:
+    """Equal for equal requests to the same policy. Images count by content, not by place."""
+    fields = asdict(request)
+    fields["messages"] = [(m.role, m.text, [i.sha256 for i in m.images]) for m in request.messages]
+    return content_id(fields, model, policy_version)
+
+
+class Journal:
+    """All finished calls of a folder, and this process's own file in it, opened with the first line."""
+
+    def __init__(self, folder: str | Path, writer: str) -> None:
+        self._folder = Path(folder)
+        self._writer = writer
+        self._lock = threading.Lock()
+        self._file = -1
+        self._replies = {line["key"]: _reply(line) for line in read_journal(self._folder) if "error" not in line}
+
+    def find(self, key: str) -> ChatReply | None:
+        """Look up the reply of an equal call, or None. Outages are no answers."""
+        return self._replies.get(key)
+
+    def append(self, line: dict[str, Any]) -> None:
+        """Put a line on the disk: written and synced when this returns. Raises StoreError."""
+        data = (json.dumps(line, ensure_ascii=False) + "\n").encode()
+        with self._lock:
+            try:
+                self._write(data)
+            except OSError as error:
+                self._close()  # the line may be torn: later ones go to a new file
+                raise StoreError(f"journal {self._folder}: cannot write ({error}); free space and resume") from error
+            if "error" not in line:
+                self._replies[line["key"]] = _reply(line)
+
+    def close(self) -> None:
+        """Close the file; a later line begins a new one."""
+        with self._lock:
+            self._close()
+
+    def _write(self, data: bytes) -> None:
+        if self._file < 0:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            # no two processes, and no two lives of one process, share a file: only a last line can be torn
+            path = self._folder / f"{self._writer}-{os.getpid()}{secrets.token_hex(3)}.jsonl"
+            self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o644)
+        while data:
+            data = data[os.write(self._file, data) :]
+        os.fsync(self._file)
+
+    def _close(self) -> None:
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+
+class JournaledChat:
+    """A ChatModel that asks only what its journal does not know."""
+
+    def __init__(self, inner: Asker, journal: Journal, endpoint: str, model: str, policy_version: int = 0) -> None:
+        self._inner, self._journal, self._model, self._policy_version = inner, journal, model, policy_version
+        self._asked = {"endpoint": endpoint, "model": model, "policy_version": policy_version}
+
+    async def chat(self, request: ChatRequest) -> ChatReply:
+        """As `ChatModel.chat`; `cached` when the journal answered."""
+        key = call_key(request, self._model, self._policy_version)
+        if known := self._journal.find(key):
+            return replace(known, cached=True)
+        call, start = Call(), time.monotonic()
+        line = _head(request, key) | self._asked
+        try:
+            reply = replace(await self._inner.ask(request, call), call=key)
+        except ModelError as error:
+            outage = isinstance(error, ModelUnavailable)
+            line |= {"outage": outage, "error": str(error), "attempts": call.attempts, "prompt_tokens": 0,
+                     "completion_tokens": 0, "seconds": _since(start)}
+            await asyncio.to_thread(self._journal.append, line)
+            raise
+        digest = hashlib.sha256("\0".join(reply.texts).encode()).hexdigest()
+        line |= {"answered_by": reply.model, "texts": reply.texts, "response": digest, "attempts": call.attempts,
+                 "prompt_tokens": reply.prompt_tokens, "completion_tokens": reply.completion_tokens,
+                 "seconds": _since(start)}
+        await asyncio.to_thread(self._journal.append, line)
+        return reply
+
+
+def read_journal(folder: str | Path) -> Iterator[dict[str, Any]]:
+    """Yield every line of every file below a folder, but a last one torn by a kill. Raises StoreError for others."""
+    for path in sorted(Path(folder).rglob("*.jsonl")):
+        *lines, _torn = path.read_bytes().split(b"\n")
+        for number, text in enumerate(lines, 1):
+            try:
+                yield json.loads(text)
+            except ValueError as error:
+                raise StoreError(f"journal {path}:{number}: is no JSON; move the file away and resume") from error
+
+
+def _head(request: ChatRequest, key: str) -> dict[str, Any]:
+    return {
+        "key": key,
+        "role": request.role,
+        "item": request.item,
+        "prompt_version": request.prompt_version,
+        "n": request.n,
+        "temperature": request.temperature,
+        "top_p": request.top_p,
+        "max_tokens": request.max_tokens,
+        "seed": request.seed,
+    }
+
+
+def _reply(line: dict[str, Any]) -> ChatReply:
+    tokens = line["prompt_tokens"], line["completion_tokens"]
+    return ChatReply(tuple(line["texts"]), line["answered_by"], line["key"], *tokens)
+
+
+def _since(start: float) -> float:
+    return round(time.monotonic() - start, 4)

@@ -1,0 +1,124 @@
+"""The policy that is trained: loaded with or without something to train, prompted, saved where others can read it.
+
+Plain torch, transformers and peft: this file runs on a machine that has nothing else of dpe_ray's dependencies.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from dpe_ray.errors import ModelError
+from dpe_ray.types import PolicyRef
+
+Turn = tuple[str, str, Sequence[Image.Image]]
+"""Role, text and the images in front of the text."""
+
+
+@dataclass(frozen=True)
+class LoadedPolicy:
+    """A model (transformers or PEFT, in eval mode) and its processor."""
+
+    model: Any
+    processor: Any
+
+
+def load_policy(ref: PolicyRef, *, trainable: str = "", lora_rank: int = 16, lora_alpha: int = 32) -> LoadedPolicy:
+    """Load base and adapter; safetensors only, no remote code, the dtype of the checkpoint. Raises ModelError.
+
+    `trainable`: "" freezes everything; "lora" continues `ref.adapter` or begins an adapter on the linear layers of the
+    language model (what vLLM can serve); "full" trains all weights, an adapter merged first.
+    """
+    if trainable not in ("", "lora", "full"):
+        raise ValueError(f'trainable is "", "lora" or "full", not {trainable!r}')
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # a policy loads many times in a round
+    source: dict[str, Any] = {"trust_remote_code": False, "revision": ref.revision or None}
+    try:
+        processor = AutoProcessor.from_pretrained(ref.base, **source)
+        model = AutoModelForImageTextToText.from_pretrained(ref.base, use_safetensors=True, **source)
+        model.requires_grad_(trainable == "full")
+        if ref.adapter:
+            model = _with_adapter(model, ref.adapter, trainable)
+        elif trainable == "lora":
+            model = _with_new_adapter(model, lora_rank, lora_alpha)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        place = f"{ref.base} with adapter {ref.adapter}" if ref.adapter else ref.base
+        reason = " ".join(str(error).split())[:300]
+        raise ModelError(f"policy {place}: cannot be loaded ({reason}); give a vision-language checkpoint") from error
+    processor.tokenizer.padding_side = "left"
+    return LoadedPolicy(model.eval(), processor)
+
+
+def render(processor: Any, text: str, images: Sequence[Image.Image]) -> dict[str, Any]:
+    """Make the inputs of one prompt: a user turn of images, then text, and the opening of the answer.
+
+    input_ids and attention_mask [1, T], image tokens expanded, with whatever the model's processor adds.
+    """
+    return render_turns(processor, [("user", text, images)])
+
+
+def render_turns(processor: Any, turns: Sequence[Turn]) -> dict[str, Any]:
+    """As `render`, for a whole conversation. Raises ValueError when a text holds one of the model's control tokens."""
+    messages = []
+    special = set(processor.tokenizer.all_special_tokens)
+    for role, text, images in turns:
+        if found := next((token for token in special if token in text), None):
+            raise ValueError(f"text holds {found!r}, which the model reads as a control token; remove it")
+        parts: list[dict[str, Any]] = [{"type": "image"} for _ in images]
+        messages.append({"role": role, "content": [*parts, {"type": "text", "text": text}]})
+    prompt = processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+    pictures = [image for _, _, images in turns for image in images]
+    bos = processor.tokenizer.bos_token
+    twice = bool(bos) and prompt.startswith(bos)  # some templates write it, some leave it to the tokenizer
+    return dict(processor(text=prompt, images=pictures or None, return_tensors="pt", add_special_tokens=not twice))
+
+
+def save_policy(model: Any, processor: Any, out: str | Path) -> None:
+    """Write a PEFT directory for an adapted model, else a whole Hugging Face directory; vLLM loads both as they are."""
+    from peft import PeftModel
+
+    folder = Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(folder, safe_serialization=True)
+    if isinstance(model, PeftModel):
+        return
+    processor.save_pretrained(folder)
+    if model.config.model_type == "llava":
+        _name_as_on_the_hub(folder)
+
+
+def _with_adapter(model: Any, adapter: str, trainable: str) -> Any:
+    from peft import PeftModel
+
+    model = PeftModel.from_pretrained(model, adapter, is_trainable=trainable == "lora")
+    if trainable != "full":
+        return model
+    return model.merge_and_unload().requires_grad_(True)
+
+
+def _with_new_adapter(model: Any, rank: int, alpha: int) -> Any:
+    from peft import LoraConfig, get_peft_model
+    from torch import nn
+
+    linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+    leaves = sorted({name.rsplit(".", 1)[1] for name in linear if "language_model." in name})
+    target = rf".*\blanguage_model\..*\.({'|'.join(leaves)})"
+    return get_peft_model(model, LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=0.0, target_modules=target))
+
+
+def _name_as_on_the_hub(folder: Path) -> None:
+    """Keys `vision_tower.vision_model...`: transformers reads both forms, vLLM and hub tools only this one."""
+    from safetensors.torch import load_file, save_file
+
+    tower = re.compile(r"\bvision_tower\.(?!vision_model\.)")
+    for file in folder.glob("*.safetensors"):
+        tensors = load_file(file)
+        save_file({tower.sub("vision_tower.vision_model.", k): v for k, v in tensors.items()}, file, {"format": "pt"})
+    for index in folder.glob("*.safetensors.index.json"):
+        index.write_text(tower.sub("vision_tower.vision_model.", index.read_text()))

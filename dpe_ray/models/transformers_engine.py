@@ -1,0 +1,172 @@
+"""The engine on plain transformers: the right one on CPUs and for small models. Batches what arrives together.
+
+Needs torch, transformers, peft and pillow only: it also runs where the rest of dpe_ray is not installed.
+"""
+
+import asyncio
+import secrets
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+
+from dpe_ray.errors import BadRequest, ConfigError, PoolError
+from dpe_ray.models.decoding import Job, decode
+from dpe_ray.models.images import decode as decode_image
+from dpe_ray.models.images import read_bytes
+from dpe_ray.models.policy import LoadedPolicy, load_policy, render, render_turns
+from dpe_ray.ports import EngineRequest
+from dpe_ray.seeds import child_seed
+from dpe_ray.types import Completion, PolicyRef, Prompt, Rollout, RolloutGroup
+
+_DEFAULTS: dict[str, Any] = {"threads": 1, "max_sequences": 256, "window_ms": 4, "device": "cpu"}
+_Place = tuple["asyncio.Task[list[list[Completion]]]", int]
+"""The batch a request went into, and its index there."""
+
+
+class TransformersEngine:
+    """An Engine, and a RolloutPool's worker. Log-probabilities are those of `decoding.decode`.
+
+    Options: `threads` of torch in this process, `max_sequences` decoded at once, `window_ms` of silence that close a
+    batch, `device`. Seeded requests repeat up to rounding: which others share their batch moves logits by ~1e-7.
+    """
+
+    def __init__(self, source: str, options: dict[str, Any]) -> None:
+        if unknown := sorted(set(options) - set(_DEFAULTS)):
+            raise ConfigError(f"engine transformers: no option {unknown[0]!r}; there are {', '.join(_DEFAULTS)}")
+        self._options = _DEFAULTS | options
+        torch.set_num_threads(self._options["threads"])
+        self._model_lock = threading.Lock()
+        self._processor_lock = threading.Lock()  # fast tokenizers refuse two threads at once
+        self._waiting: list[tuple[Job, asyncio.Future[_Place]]] = []
+        self._batches: asyncio.Task[None] | None = None
+        self._version = 0
+        self._policy = self._load(PolicyRef(source))
+
+    @property
+    def version(self) -> int:
+        """As `Engine.version`."""
+        return self._version
+
+    def load_policy(self, policy: PolicyRef) -> int:
+        """Swap in another policy between two batches; the old one serves until the new one is in memory."""
+        loaded = self._load(policy)
+        with self._model_lock, self._processor_lock:
+            self._policy, self._version = loaded, policy.version
+        return self._version
+
+    async def chat(self, request: EngineRequest) -> Sequence[Completion]:
+        """As `Engine.chat`: [n], with tokens and log-probabilities. The prompt is computed once for all n."""
+        self._check(request)
+        job = await asyncio.to_thread(self._prepare, request)
+        place: asyncio.Future[_Place] = asyncio.get_running_loop().create_future()
+        self._waiting.append((job, place))
+        if self._batches is None or self._batches.done():
+            self._batches = asyncio.create_task(self._run_batches())
+        batch, index = await place
+        return (await asyncio.shield(batch))[index]
+
+    def rollout(self, prompts: Sequence[Prompt], *, group_size: int, temperature: float, top_p: float,
+                max_tokens: int, seed: int) -> list[RolloutGroup]:
+        """As `RolloutPool.rollout`. Chat waits meanwhile, so all groups come from one policy."""
+        with self._model_lock:
+            jobs = []
+            for prompt, own_seed in zip(prompts, _seeds(prompts, seed), strict=True):
+                images = [decode_image(read_bytes(image)) for image in prompt.sample.images]
+                with self._processor_lock:
+                    inputs = render(self._policy.processor, prompt.text, images)
+                jobs.append(Job(inputs, group_size, temperature, top_p, max_tokens, own_seed))
+                self._check_length(jobs[-1])
+            written: list[list[Completion]] = [[] for _ in jobs]
+            by_length = sorted(range(len(jobs)), key=lambda i: int(jobs[i].inputs["input_ids"].shape[1]))
+            for part in _slices(by_length, max(1, self._options["max_sequences"] // group_size)):
+                for i, completions in zip(part, self._decode([jobs[i] for i in part]), strict=True):
+                    written[i] = completions
+            return [
+                RolloutGroup(prompt, tuple(Rollout(c) for c in completions), self._version,
+                             tuple(job.inputs["input_ids"][0].tolist()))
+                for prompt, job, completions in zip(prompts, jobs, written, strict=True)
+            ]
+
+    def _load(self, ref: PolicyRef) -> LoadedPolicy:
+        policy = load_policy(ref)
+        model = policy.model
+        if ref.adapter and model.dtype == torch.float32:
+            model = model.merge_and_unload()  # in 32 bit the sums stay equal, and decoding has fewer of them
+        return LoadedPolicy(model.to(self._options["device"]), policy.processor)
+
+    def _check(self, request: EngineRequest) -> None:
+        limit = self._options["max_sequences"]
+        for wrong, name, right in (
+            (not 1 <= request.n <= limit, "n", f"1 to {limit}"),
+            (not 0 <= request.temperature <= 10, "temperature", "0 to 10"),
+            (not 0 < request.top_p <= 1, "top_p", "above 0, up to 1"),
+            (request.max_tokens < 1, "max_tokens", "at least 1"),
+        ):
+            if wrong:
+                raise BadRequest(f"{name}: must be {right}")
+
+    def _check_length(self, job: Job) -> None:
+        length = int(job.inputs["input_ids"].shape[1])
+        limit = self._policy.model.config.get_text_config().max_position_embeddings
+        if length + job.max_tokens > limit:
+            raise BadRequest(f"{length} prompt tokens and max_tokens {job.max_tokens} exceed the context of {limit}")
+
+    def _prepare(self, request: EngineRequest) -> Job:
+        try:
+            turns = [(role, text, [decode_image(data) for data in images]) for role, text, images in request.messages]
+            with self._processor_lock:
+                inputs = render_turns(self._policy.processor, turns)
+        except (PoolError, ValueError, StopIteration) as error:  # the last: more placeholders than images
+            raise BadRequest(f"messages: {error}") from error
+        seed = secrets.randbits(31) if request.seed is None else request.seed % 2**63
+        job = Job(inputs, request.n, request.temperature, request.top_p, request.max_tokens, seed, request.stop)
+        self._check_length(job)
+        return job
+
+    async def _run_batches(self) -> None:
+        while self._waiting:
+            await self._silence()
+            jobs, places = self._take()
+            batch = asyncio.create_task(asyncio.to_thread(self._decode_locked, jobs))
+            for index, place in enumerate(places):
+                place.set_result((batch, index))
+            await asyncio.wait([batch])
+
+    async def _silence(self) -> None:
+        seen = -1
+        while seen < len(self._waiting) and sum(job.n for job, _ in self._waiting) < self._options["max_sequences"]:
+            seen = len(self._waiting)
+            await asyncio.sleep(self._options["window_ms"] / 1000)
+
+    def _take(self) -> tuple[list[Job], list["asyncio.Future[_Place]"]]:
+        self._waiting = [(job, place) for job, place in self._waiting if not place.done()]  # callers that left
+        rows = count = 0
+        for job, _ in self._waiting:
+            if rows and rows + job.n > self._options["max_sequences"]:
+                break
+            rows, count = rows + job.n, count + 1
+        taken, self._waiting = self._waiting[:count], self._waiting[count:]
+        return [job for job, _ in taken], [place for _, place in taken]
+
+    def _decode_locked(self, jobs: Sequence[Job]) -> list[list[Completion]]:
+        with self._model_lock:
+            return self._decode(jobs)
+
+    def _decode(self, jobs: Sequence[Job]) -> list[list[Completion]]:
+        return decode(self._policy.model, self._policy.processor.tokenizer, jobs) if jobs else []
+
+
+def _seeds(prompts: Sequence[Prompt], seed: int) -> Iterator[int]:
+    """Per prompt, by what it asks and not by where it stands: a split over replicas draws the same."""
+    times: dict[tuple[str, str], int] = {}
+    for prompt in prompts:
+        asked = prompt.sample.id, prompt.text
+        times[asked] = times.get(asked, 0) + 1
+        yield child_seed(seed, *asked, times[asked])
+
+
+def _slices(items: Sequence[int], size: int) -> Iterator[Sequence[int]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]

@@ -1,0 +1,48 @@
+"""Images by content: bytes lie once under the hash of what they are."""
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+
+import imagehash
+
+from dpe_ray.errors import StoreError
+from dpe_ray.models.images import decode, media_type
+from dpe_ray.types import ImageRef
+
+
+@dataclass(frozen=True)
+class ImageStore:
+    """A folder of images, each in a file named by its SHA-256. Safe for several writers: files appear whole."""
+
+    folder: Path
+
+    def put(self, data: bytes, origin: str = "pool", licence: str = "") -> ImageRef:
+        """Decode, hash and store one image. Raises PoolError when it is none, StoreError when it cannot be written."""
+        picture = decode(data)
+        sha256 = hashlib.sha256(data).hexdigest()
+        path = self.folder / sha256
+        if not path.exists():
+            _write(path, data)
+        return ImageRef(
+            sha256=sha256,
+            phash=str(imagehash.phash(picture)),
+            width=picture.width,
+            height=picture.height,
+            media_type=media_type(data),
+            uri=str(path),
+            origin=origin,
+            licence=licence,
+        )
+
+
+def _write(path: Path, data: bytes) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with NamedTemporaryFile(dir=path.parent, prefix=".", delete=False) as file:
+            file.write(data)
+        os.replace(file.name, path)
+    except OSError as error:
+        raise StoreError(f"{path.parent}: cannot be written ({error.strerror}); check space and rights") from error

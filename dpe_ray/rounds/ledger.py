@@ -1,0 +1,54 @@
+"""The book of model calls: read from the stages' journals, written as one line per call key, with attempts."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dpe_ray.models.journal import read_journal
+from dpe_ray.rounds.record import Cost
+from dpe_ray.rounds.store import write_text
+
+STUDENT = "student"
+
+
+@dataclass(frozen=True)
+class Price:
+    """US dollars per million tokens."""
+
+    input: float = 0.0
+    output: float = 0.0
+
+
+def read_calls(journal: Path) -> list[dict[str, Any]]:
+    """One entry per stage and call key: the finished line when there is one, attempts summed, texts left out."""
+    calls: dict[tuple[str, str], dict[str, Any]] = {}
+    for folder in sorted(journal.glob("*/")):
+        for line in read_journal(folder):
+            line.pop("texts", None)
+            at = folder.name, line["key"]
+            earlier = calls.get(at)
+            kept = earlier if earlier and "error" in line else line
+            attempts = line["attempts"] + (earlier["attempts"] if earlier else 0)
+            calls[at] = {**kept, "stage": folder.name, "attempts": attempts}
+    return list(calls.values())
+
+
+def write_ledger(run: Path) -> None:
+    """RUN/ledger.jsonl from RUN/journal: called by the driver at each stage's end."""
+    lines = [json.dumps(call, sort_keys=True) for call in read_calls(run / "journal")]
+    write_text(run / "ledger.jsonl", "".join(line + "\n" for line in lines))
+
+
+def cost(calls: Iterable[Mapping[str, Any]], prices: Mapping[str, Price], stage_prefix: str = "") -> Cost:
+    """Sum the calls of the stages whose name begins with the prefix; `prices` by model name."""
+    total = Cost()
+    for call in calls:
+        if not call["stage"].startswith(stage_prefix) or "error" in call:
+            continue
+        price = prices.get(call["model"], Price())
+        usd = (call["prompt_tokens"] * price.input + call["completion_tokens"] * price.output) / 1e6
+        tokens = call["prompt_tokens"] + call["completion_tokens"]
+        total += Cost(1, int(call["role"] != STUDENT), tokens, usd)
+    return total

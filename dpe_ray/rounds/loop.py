@@ -1,0 +1,81 @@
+"""All rounds of a run, from the base policy to the final measurement."""
+
+from collections.abc import Mapping
+
+from dpe_ray.config import RunConfig
+from dpe_ray.errors import BudgetExceeded
+from dpe_ray.evaluate.score import score
+from dpe_ray.rounds.ledger import Price, write_ledger
+from dpe_ray.rounds.record import RoundRecord, stopped_record, summary
+from dpe_ray.rounds.results import Notify, RoundResults, verdict_stage
+from dpe_ray.rounds.round import RoundStages, run_round
+from dpe_ray.rounds.store import RunFolder
+from dpe_ray.types import PolicyRef, Sample, SuiteScore
+
+
+class Loop:
+    """A run in its directory: closed rounds are loaded, the first open one goes on where it stopped."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        run: RunFolder,
+        stages: RoundStages,
+        suites: Mapping[str, Mapping[str, Sample]],
+        notify: Notify,
+        suite_of: Mapping[str, str] | None = None,
+    ) -> None:
+        """`suites` holds the samples of `gate` and `final` by id; `suite_of` names the suite of a final sample."""
+        self._config, self._run, self._stages, self._suites, self._notify = config, run, stages, suites, notify
+        self._suite_of = suite_of
+        self._prices = {
+            model.model or name: Price(model.price.input, model.price.output) for name, model in config.models.items()
+        }
+        self._records: list[RoundRecord] = []
+
+    async def run(self, base: PolicyRef, until_round: int = 0) -> PolicyRef:
+        """Go round until the rounds, the budget or the samples end, then measure base and kept policy once.
+
+        With `until_round` the loop pauses after that round and leaves the run open. Returns the kept policy.
+        """
+        policy, last = base, until_round or self._config.rounds
+        for index in range(1, last + 1):
+            record = await self._round(index, policy)
+            policy = record.kept
+            if record.decision == "stop":
+                break
+        if last >= self._config.rounds or (self._records and self._records[-1].decision == "stop"):
+            await self._measure_final(base, policy)
+        return policy
+
+    async def _round(self, index: int, policy: PolicyRef) -> RoundRecord:
+        results = RoundResults(self._run, index, self._suites["gate"], self._prices, self._notify)
+        if results.folder.has("record"):
+            record = results.folder.load_json("record", RoundRecord)
+        else:
+            self._write("running")
+            try:
+                record = await run_round(index, policy, self._stages, results, self._config)
+            except BudgetExceeded as error:
+                record = results.close(stopped_record(index, policy, str(error)))
+        self._records.append(record)
+        self._write("running")
+        self._notify(f"round {index}  {record.decision}: " + "; ".join(record.reasons))
+        return record
+
+    async def _measure_final(self, base: PolicyRef, kept: PolicyRef) -> None:
+        if not self._suites["final"]:
+            return self._write("complete")
+        before, after = await self._final("base", base), await self._final("final", kept)
+        write_ledger(self._run.path)
+        self._write("complete", before, after)
+
+    async def _final(self, name: str, policy: PolicyRef) -> SuiteScore:
+        folder = self._run.final()
+        stage = verdict_stage(folder, name, self._suites["final"])
+        measured = score(await folder.step(stage, lambda: self._stages.measure(policy, "final")), self._suite_of)
+        self._notify(f"{name:<6}  macro {measured.macro:.3f} on {measured.n} final items")
+        return measured
+
+    def _write(self, status: str, base: SuiteScore | None = None, final: SuiteScore | None = None) -> None:
+        self._run.write_summary(summary(status, self._records, base, final))

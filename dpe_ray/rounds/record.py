@@ -1,0 +1,170 @@
+"""What a round decided and measured, and how it stands in summary.json (the contract of the run directory)."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from dpe_ray.supply.stage import Supplied
+from dpe_ray.types import Comparison, DataPlan, PolicyRef, SuiteScore, TrainResult
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What model calls took; answers from the journal cost nothing."""
+
+    calls: int = 0
+    """Finished calls of all roles, the student's included."""
+    teacher_calls: int = 0
+    """Those that count against the budget: every role but the student's."""
+    tokens: int = 0
+    usd: float = 0.0
+
+    def __add__(self, other: "Cost") -> "Cost":
+        return Cost(
+            self.calls + other.calls,
+            self.teacher_calls + other.teacher_calls,
+            self.tokens + other.tokens,
+            self.usd + other.usd,
+        )
+
+
+@dataclass(frozen=True)
+class RoundRecord:
+    """One closed round."""
+
+    index: int
+    """1-based."""
+    start: PolicyRef
+    """The policy the round began with."""
+    kept: PolicyRef
+    """The policy the next round begins with."""
+    decision: str
+    """accept, rollback or stop."""
+    reasons: tuple[str, ...]
+    quota: dict[str, int]
+    proposed: int
+    accepted: int
+    rejected: dict[str, int]
+    """By gate; proposed = accepted + all of these."""
+    shortfall: dict[str, int]
+    """Samples missing per cell; never padded."""
+    closed_by: str = ""
+    """What ended supply: quota, exhausted, budget or pool."""
+    train_steps: int = 0
+    reward_first: float | None = None
+    """Mean reward of the first tenth of the steps."""
+    reward_last: float | None = None
+    """Mean reward of the last tenth of the steps."""
+    gate: SuiteScore | None = None
+    """The candidate on the gate suite; None when nothing was trained."""
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Wall seconds per stage."""
+    cost: Cost = Cost()
+
+
+def close_record(
+    index: int,
+    start: PolicyRef,
+    plan: DataPlan,
+    supplied: Supplied,
+    trained: TrainResult | None = None,
+    comparison: Comparison | None = None,
+) -> RoundRecord:
+    """A round's results as its record; without a comparison nothing was trained, and the loop stops."""
+    first, last = _reward_ends(trained)
+    decision, kept = "stop", start
+    reasons: tuple[str, ...] = ("no sample was accepted, so nothing was trained",)
+    if trained and comparison:
+        decision, reasons = comparison.decision, comparison.reasons
+        kept = start if decision == "rollback" else trained.policy
+    return RoundRecord(
+        index=index,
+        start=start,
+        kept=kept,
+        decision=decision,
+        reasons=reasons,
+        quota=plan.quotas,
+        proposed=supplied.proposed,
+        accepted=len(supplied.samples),
+        rejected=dict(sorted(Counter(r.gate for r in supplied.rejections).items())),
+        shortfall=supplied.shortfall,
+        closed_by=supplied.closed_by,
+        train_steps=trained.steps if trained else 0,
+        reward_first=first,
+        reward_last=last,
+        gate=comparison.after if comparison else None,
+    )
+
+
+def stopped_record(index: int, policy: PolicyRef, reason: str) -> RoundRecord:
+    """The record of a round that could not begin or go on: the policy stays, and no round follows."""
+    return RoundRecord(
+        index=index,
+        start=policy,
+        kept=policy,
+        decision="stop",
+        reasons=(reason,),
+        quota={},
+        proposed=0,
+        accepted=0,
+        rejected={},
+        shortfall={},
+    )
+
+
+def _reward_ends(trained: TrainResult | None) -> tuple[float | None, float | None]:
+    rewards = [m["reward"] for m in trained.metrics if "reward" in m] if trained else []
+    if not rewards:
+        return None, None
+    tenth = max(1, len(rewards) // 10)
+    return sum(rewards[:tenth]) / tenth, sum(rewards[-tenth:]) / tenth
+
+
+def summary(
+    status: str, records: Sequence[RoundRecord], base: SuiteScore | None, final: SuiteScore | None
+) -> dict[str, Any]:
+    """The tree of summary.json; `status` is running, complete or failed."""
+    return {
+        "schema": SCHEMA,
+        "status": status,
+        "base": _score(base),
+        "final": _score(final),
+        "rounds": [_round(record) for record in records],
+    }
+
+
+def _round(record: RoundRecord) -> dict[str, Any]:
+    return {
+        "index": record.index,
+        "decision": record.decision,
+        "reasons": list(record.reasons),
+        "gate": _score(record.gate),
+        "proposed": record.proposed,
+        "accepted": record.accepted,
+        "rejected": record.rejected,
+        "quota": record.quota,
+        "shortfall": record.shortfall,
+        "closed_by": record.closed_by,
+        "train": {
+            "steps": record.train_steps,
+            "reward_first": record.reward_first,
+            "reward_last": record.reward_last,
+        },
+        "seconds": {stage: round(seconds, 2) for stage, seconds in record.seconds.items()},
+        "cost": {"calls": record.cost.calls, "tokens": record.cost.tokens, "usd": round(record.cost.usd, 6)},
+    }
+
+
+def _score(score: SuiteScore | None) -> dict[str, Any] | None:
+    if score is None:
+        return None
+    return {
+        "n": score.n,
+        "macro": score.macro,
+        "by_category": {name: asdict(part) for name, part in score.by_category.items()},
+        "by_suite": {name: asdict(part) for name, part in score.by_suite.items()},
+        "not_judged": score.not_judged,
+    }

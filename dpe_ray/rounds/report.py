@@ -1,0 +1,180 @@
+"""The run as one HTML file: no script, no outside resource, every word of a model escaped, every picture encoded anew.
+
+What is shown comes from the run directory; nothing is measured here but the interval of a macro accuracy.
+"""
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any, NamedTuple, TypeVar
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from dpe_ray.rounds import charts
+from dpe_ray.rounds.thumbnails import thumbnail
+from dpe_ray.types import Comparison, DataPlan, Diagnosis, ImageRef, Rejection, Sample, Score, TrainResult
+
+SAMPLES_SHOWN = 24
+"""Accepted samples per round, and as many rejected ones, spread over cells and gates."""
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class RoundReport:
+    """What one round left behind; None or empty for a stage that it did not reach."""
+
+    index: int
+    """From 1."""
+    diagnosis: Diagnosis | None = None
+    plan: DataPlan | None = None
+    train: TrainResult | None = None
+    comparison: Comparison | None = None
+    reasons: tuple[str, ...] = ()
+    """Why the round ended as it did."""
+    accepted: tuple[Sample, ...] = ()
+    rejected: tuple[Rejection, ...] = ()
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """Everything that the report shows."""
+
+    name: str
+    summary: Mapping[str, Any]
+    """As in summary.json."""
+    rounds: tuple[RoundReport, ...]
+    read_image: Callable[[ImageRef], bytes]
+    """Asked only for pictures that are shown; one that raises OSError or PoolError is shown as missing."""
+
+
+class Interval(NamedTuple):
+    """A fraction with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Need(NamedTuple):
+    """One row of a round's plan: how weak the cell is, and what it was given."""
+
+    cell: str
+    error_rate: float | None
+    """0-1 on the probe; None for a cell that the probe did not meet."""
+    weight: float
+    quota: int
+    accepted: int
+
+
+def render(report: ReportData) -> str:
+    """Write the report as HTML. Reads at most 2 x `SAMPLES_SHOWN` samples' pictures per round."""
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters.update(percent=_percent, points=_points, count=_count, duration=_duration, usd=_usd)
+    template = environment.from_string((files("dpe_ray.rounds") / "report.html.jinja").read_text(encoding="utf-8"))
+    entries = {entry["index"]: entry for entry in report.summary["rounds"]}
+    return template.render(
+        report=report,
+        summary=report.summary,
+        rounds=[(round_, entries.get(round_.index)) for round_ in report.rounds],
+        entries=[entries[index] for index in sorted(entries)],
+        stages=_stages(entries.values()),
+        panels=_panels(report.rounds),
+        scores=_scores,
+        macro=macro_interval,
+        needs=_needs,
+        rewards=lambda train: [step["reward"] for step in train.metrics if "reward" in step],
+        accepted_shown=lambda round_: spread(round_.accepted, lambda s: s.provenance.cell, SAMPLES_SHOWN),
+        rejected_shown=lambda round_: spread(round_.rejected, lambda r: r.gate, SAMPLES_SHOWN),
+        picture=lambda image: thumbnail(image, report.read_image),
+        charts=charts,
+    )
+
+
+def macro_interval(score: Mapping[str, Any]) -> Interval:
+    """Put a 95 % interval on a mean over categories, from the Wilson intervals of the independent categories.
+
+    Distances to the limits add in quadrature (MOVER, Zou and Donner 2008): sqrt(sum d_i^2) / categories.
+    """
+    parts = [part for part in score["by_category"].values() if part["n"]]
+    macro = float(score["macro"])
+    if not parts:
+        return Interval(macro, 0.0, 1.0)
+    below = math.hypot(*(part["accuracy"] - part["low"] for part in parts)) / len(parts)
+    above = math.hypot(*(part["high"] - part["accuracy"] for part in parts)) / len(parts)
+    return Interval(macro, max(macro - below, 0.0), min(macro + above, 1.0))
+
+
+def spread(items: Sequence[Item], label: Callable[[Item], str], most: int) -> list[Item]:
+    """At most `most` items, taken in turn from every label in order of first appearance, so that rare ones are seen."""
+    queues: dict[str, list[Item]] = defaultdict(list)
+    for item in items:
+        queues[label(item)].append(item)
+    depth = max((len(queue) for queue in queues.values()), default=0)
+    return [queue[i] for i in range(depth) for queue in queues.values() if i < len(queue)][:most]
+
+
+def _panels(rounds: Sequence[RoundReport]) -> list[Markup]:
+    """One panel per category: what was kept before the first round, then every round's candidate."""
+    compared = [(r.index, r.comparison) for r in rounds if r.comparison]
+    if not compared:
+        return []
+    points: dict[str, list[charts.Point]] = defaultdict(list)
+    for name, score in compared[0][1].before.by_category.items():
+        points[name].append(charts.Point("base" if compared[0][0] == 1 else "before", score, True))
+    for index, comparison in compared:
+        for name, score in comparison.after.by_category.items():
+            points[name].append(charts.Point(f"round {index}", score, comparison.decision != "rollback"))
+    return [charts.category_panel(name, series) for name, series in points.items()]
+
+
+def _scores(score: Mapping[str, Any]) -> dict[str, Score]:
+    return {name: Score(**part) for name, part in score["by_category"].items()}
+
+
+def _needs(round_: RoundReport) -> list[Need]:
+    """List the plan's cells, largest quota first, beside their error rates on the probe."""
+    if round_.plan is None:
+        return []
+    cells = {cell.cell: cell for cell in round_.diagnosis.cells} if round_.diagnosis else {}
+    filled = Counter(sample.provenance.cell for sample in round_.accepted)
+    rows = []
+    for cell in sorted(round_.plan.cells, key=lambda c: (-c.quota, c.cell)):
+        known = cells.get(cell.cell)
+        error_rate = 1 - known.accuracy if known and known.attempts else None
+        rows.append(Need(cell.cell, error_rate, cell.weight, cell.quota, filled[cell.cell]))
+    return rows
+
+
+def _stages(entries: Iterable[Mapping[str, Any]]) -> list[str]:
+    """All stages with measured seconds, in the order in which they first ran."""
+    return list(dict.fromkeys(stage for entry in entries for stage in entry["seconds"]))
+
+
+def _percent(value: float | None, digits: int = 1) -> str:
+    return "-" if value is None else f"{100 * value:.{digits}f}\u00a0%"
+
+
+def _points(value: float) -> str:
+    return f"{100 * value:+.1f}"
+
+
+def _count(value: float | None) -> str:
+    return "-" if value is None else f"{value:,.0f}"
+
+
+def _usd(value: float | None) -> str:
+    return "-" if value is None else f"{value:,.2f}"
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return "-"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {rest:02d} s" if minutes else f"{seconds:.1f} s"

@@ -1,0 +1,106 @@
+"""The results of one round, typed: how each stage's product is kept in the round's folder and loaded again."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
+from typing import TypeVar
+
+from dpe_ray.rounds.ledger import Price, cost, read_calls, write_ledger
+from dpe_ray.rounds.record import RoundRecord
+from dpe_ray.rounds.store import RunFolder, Stage, StageFolder
+from dpe_ray.supply.stage import Supplied
+from dpe_ray.types import Comparison, DataPlan, Diagnosis, Graded, Sample, TrainResult
+
+T = TypeVar("T")
+Notify = Callable[[str], None]
+
+
+class RoundResults:
+    """The stages of round `index` as `Stage` values over RUN/rounds/NN, and the record that closes it."""
+
+    def __init__(
+        self, run: RunFolder, index: int, gate: Mapping[str, Sample], prices: Mapping[str, Price], notify: Notify
+    ) -> None:
+        self._run, self._index, self._prices, self._notify = run, index, prices, notify
+        self.folder = folder = run.round(index)
+        self.plan = json_stage(folder, "plan", DataPlan)
+        self.training = json_stage(folder, "training", TrainResult)
+        self.comparison = json_stage(folder, "comparison", Comparison)
+        self.diagnosis = Stage("diagnosis", self._save_diagnosis, self._load_diagnosis)
+        self.supply = Stage("supply", self._save_supplied, self._load_supplied)
+        self.before = verdict_stage(folder, "before", gate)
+        self.after = verdict_stage(folder, "after", gate)
+
+    async def step(self, stage: Stage[T], produce: Callable[[], Awaitable[T] | T]) -> T:
+        """Run or load one stage, bring the ledger up to date, and say a line about it."""
+        done = stage.name in self.folder.seconds()
+        result = await self.folder.step(stage, produce)
+        if not done:
+            write_ledger(self._run.path)
+        seconds = self.folder.seconds()[stage.name]
+        self._notify(
+            f"round {self._index}  {stage.name:<11}{'loaded' if done else f'{seconds:6.1f} s'}  {told(result)}"
+        )
+        return result
+
+    def close(self, record: RoundRecord) -> RoundRecord:
+        """Add seconds and cost, write record.json."""
+        calls = read_calls(self._run.path / "journal")
+        record = replace(
+            record,
+            seconds=self.folder.seconds(),
+            cost=cost(calls, self._prices, f"{self._index:02d}-"),
+        )
+        self.folder.save_json("record", record)
+        return record
+
+    def _save_diagnosis(self, made: tuple[Diagnosis, tuple[Graded, ...]]) -> None:
+        self.folder.save_verdicts("probe", made[1])
+        self.folder.save_json("diagnosis", made[0])
+
+    def _load_diagnosis(self) -> tuple[Diagnosis, tuple[Graded, ...]]:
+        return self.folder.load_json("diagnosis", Diagnosis), ()
+
+    def _save_supplied(self, supplied: Supplied) -> None:
+        self.folder.save_rejected(supplied.rejections)
+        self.folder.save_samples(supplied.samples)
+        self.folder.save_json("supply", replace(supplied, samples=(), rejections=()))
+
+    def _load_supplied(self) -> Supplied:
+        counts = self.folder.load_json("supply", Supplied)
+        return replace(counts, samples=self.folder.load_samples(), rejections=self.folder.load_rejected())
+
+
+def json_stage(folder: StageFolder, name: str, kind: type[T]) -> Stage[T]:
+    """A stage whose product is one dataclass in NAME.json."""
+    return Stage(name, lambda value: folder.save_json(name, value), lambda: folder.load_json(name, kind))
+
+
+def verdict_stage(folder: StageFolder, name: str, samples: Mapping[str, Sample]) -> Stage[tuple[Graded, ...]]:
+    """A stage whose product is one set of verdicts.parquet."""
+    return Stage(name, lambda graded: folder.save_verdicts(name, graded), lambda: folder.load_verdicts(name, samples))
+
+
+def told(result: object) -> str:
+    """A stage's product in a few words for the progress line."""
+    match result:
+        case (Diagnosis() as diagnosis, _):
+            weakest = sorted(diagnosis.cells, key=lambda c: c.accuracy)[:3]
+            return f"{diagnosis.probed} probes, weakest " + ", ".join(f"{c.cell} {c.accuracy:.2f}" for c in weakest)
+        case DataPlan():
+            return f"{result.total} samples over {sum(c.quota > 0 for c in result.cells)} cells"
+        case Supplied():
+            missing = sum(result.shortfall.values())
+            return (
+                f"{len(result.samples)} accepted of {result.proposed} proposed, {missing} missing ({result.closed_by})"
+            )
+        case TrainResult():
+            return (
+                f"{result.steps} steps, reward {result.metrics[0]['reward']:.2f} -> {result.metrics[-1]['reward']:.2f}"
+            )
+        case Comparison():
+            interval = f"[{result.macro_low:+.3f}, {result.macro_high:+.3f}]"
+            return f"{result.decision}: macro {result.macro_change:+.3f} {interval}"
+        case tuple():
+            judged = [g for g in result if g.verdict.judged]
+            return f"{len(judged)} of {len(result)} judged, {sum(g.verdict.correct for g in judged)} correct"
+    return ""

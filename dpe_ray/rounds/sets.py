@@ -1,0 +1,66 @@
+"""The image and sample sets of a run, read and checked before anything is asked or trained."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from dpe_ray.config import RunConfig
+from dpe_ray.evaluate.suites import Suite, check_disjoint, suite_of
+from dpe_ray.pool.contamination import HeldOut
+from dpe_ray.pool.images import ImageStore
+from dpe_ray.pool.samples import read_samples
+from dpe_ray.pool.sets import ImagePool
+from dpe_ray.pool.sources import resolve
+from dpe_ray.rounds.store import RunFolder
+from dpe_ray.types import Sample
+
+
+@dataclass(frozen=True)
+class Sets:
+    """Probe, gate and final never mix with what is trained on."""
+
+    pool: ImagePool
+    """Unlabelled: what supply draws from."""
+    support: tuple[Sample, ...]
+    """Labelled, may be trained on."""
+    probe: tuple[Sample, ...]
+    """What diagnoses draw from."""
+    gate: tuple[Sample, ...]
+    final: tuple[Sample, ...]
+    suite_of: Mapping[str, str]
+    """Sample id to the suite it stands in, as the config names it."""
+    held_out: HeldOut
+    """Images of probe, gate and final: a candidate near one of them is refused."""
+
+    def suites(self) -> dict[str, Mapping[str, Sample]]:
+        """Gate and final samples by id."""
+        return self._suites
+
+    @cached_property
+    def _suites(self) -> dict[str, Mapping[str, Sample]]:
+        return {name: {s.id: s for s in getattr(self, name)} for name in ("gate", "final")}
+
+    def told(self) -> str:
+        """Sizes in a few words."""
+        sizes = {name: len(getattr(self, name)) for name in ("support", "probe", "gate", "final")}
+        return f"pool {len(self.pool.addresses)} images, " + ", ".join(f"{name} {n}" for name, n in sizes.items())
+
+
+def load_sets(config: RunConfig, run: RunFolder) -> Sets:
+    """Read all sets of a run. Raises PoolError for one that is empty, unreadable, or shares an image with another."""
+    store = ImageStore(run.images)
+
+    def path(source: str) -> str:
+        return resolve(source, run.path / "sources", config.seed)
+
+    def read(source: str, name: str) -> tuple[Sample, ...]:
+        return read_samples(path(source), store, provenance=name)
+
+    probe, gate = read(config.probe.source, "probe"), read(config.decision.suite, "gate")
+    finals = [Suite(suite.suite, read(suite.suite, "final")) for suite in config.final]
+    final = tuple(sample for suite in finals for sample in suite.samples)
+    support = read(config.support.source, "support") if config.support else ()
+    check_disjoint({"support": support, "probe": probe, "gate": gate, "final": final})
+    pool = ImagePool(path(config.pool.source), store)
+    names = suite_of([Suite(config.decision.suite, gate), *finals])
+    return Sets(pool, support, probe, gate, final, names, HeldOut.build((*probe, *gate, *final)))

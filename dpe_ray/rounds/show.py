@@ -1,0 +1,56 @@
+"""A run's summary as tables for the terminal."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from rich.table import Table
+
+
+def tables(summary: Mapping[str, Any]) -> Iterator[Table]:
+    """One table of the rounds, one of the suites by category."""
+    yield _rounds(summary)
+    if summary["base"] and summary["final"]:
+        yield _final(summary["base"], summary["final"])
+
+
+def _rounds(summary: Mapping[str, Any]) -> Table:
+    table = Table(title=f"rounds ({summary['status']})", title_justify="left")
+    for name in ("round", "decision", "gate macro", "proposed", "accepted", "rejected", "reward", "calls", "seconds"):
+        table.add_column(name, justify="left" if name in ("decision", "rejected") else "right")
+    for entry in summary["rounds"]:
+        train, gate = entry["train"], entry["gate"]
+        first, last = train["reward_first"], train["reward_last"]
+        table.add_row(
+            str(entry["index"]),
+            entry["decision"],
+            f"{gate['macro']:.3f}" if gate else "-",
+            str(entry["proposed"]),
+            str(entry["accepted"]),
+            ", ".join(f"{reason} {n}" for reason, n in entry["rejected"].items()) or "none",
+            f"{first:.2f} -> {last:.2f}" if first is not None else "-",
+            str(entry["cost"]["calls"]),
+            f"{sum(entry['seconds'].values()):.0f}",
+        )
+    return table
+
+
+def _final(base: Mapping[str, Any], final: Mapping[str, Any]) -> Table:
+    table = Table(title="final suites: base and kept policy", title_justify="left")
+    for name in ("category", "n", "base", "kept", "change", "kept, 95 % interval"):
+        table.add_column(name, justify="left" if name == "category" else "right")
+    for name, after in final["by_category"].items():
+        before = base["by_category"].get(name)
+        if before is None:
+            continue
+        change = after["accuracy"] - before["accuracy"]
+        table.add_row(
+            name,
+            str(after["n"]),
+            f"{before['accuracy']:.3f}",
+            f"{after['accuracy']:.3f}",
+            f"{change:+.3f}",
+            f"{after['low']:.3f} - {after['high']:.3f}",
+        )
+    change = final["macro"] - base["macro"]
+    table.add_row("macro", str(final["n"]), f"{base['macro']:.3f}", f"{final['macro']:.3f}", f"{change:+.3f}", "")
+    return table

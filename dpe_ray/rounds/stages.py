@@ -1,0 +1,140 @@
+"""The stages of a round, bound to a machine: which door, which set and which seed each of them gets."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from dpe_ray.config import RunConfig
+from dpe_ray.diagnose.probe import select_probe
+from dpe_ray.diagnose.stage import diagnose
+from dpe_ray.errors import BudgetExceeded
+from dpe_ray.grading.answering import answer_all
+from dpe_ray.ports import ChatDoor, PolicyUpdater, QuotaBook, RowMapper
+from dpe_ray.rounds.ledger import cost, read_calls
+from dpe_ray.rounds.round import RoundStages
+from dpe_ray.rounds.sets import Sets
+from dpe_ray.rounds.store import RunFolder
+from dpe_ray.seeds import child_seed
+from dpe_ray.supply.annotate.slot import SlotConfig
+from dpe_ray.supply.gates import sample_key
+from dpe_ray.supply.stage import Supplied, supply
+from dpe_ray.taxonomy import load_taxonomy
+from dpe_ray.types import DataPlan, Diagnosis, Graded, PolicyRef, Sample, TrainResult
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What the stages ask for, as one place offers it."""
+
+    mapper: RowMapper
+    door: Callable[[str, str, int], ChatDoor]
+    """(role, journal stage, policy version) -> door; the role `student` is the policy that is trained."""
+    book: Callable[[dict[str, int], float, int], QuotaBook]
+    """(quotas, slots per sample, teacher calls left) -> a new book."""
+    updater: PolicyUpdater
+    publish: Callable[[PolicyRef], Awaitable[None]]
+    """Serve this policy from now on."""
+
+
+def make_stages(config: RunConfig, run: RunFolder, sets: Sets, machine: Machine) -> RoundStages:
+    """Bind every stage to its doors, sets and seeds."""
+    bound = _Bound(config, run, sets, machine)
+    return RoundStages(bound.diagnose, bound.supply, bound.finetune, bound.measure)
+
+
+class _Bound:
+    def __init__(self, config: RunConfig, run: RunFolder, sets: Sets, machine: Machine) -> None:
+        self._config, self._run, self._sets, self._machine = config, run, sets, machine
+        self._workers = (config.supply.workers.min, config.supply.workers.max)
+        self._measured: dict[tuple[int, str], tuple[Graded, ...]] = {}
+
+    async def diagnose(self, policy: PolicyRef, index: int) -> tuple[Diagnosis, tuple[Graded, ...]]:
+        """Draw this round's probe and find where the policy fails on it."""
+        self._calls_left()
+        await self._machine.publish(policy)
+        config, stage = self._config, f"{index:02d}-diagnosis"
+        return await diagnose(
+            policy.version,
+            select_probe(self._sets.probe, config.probe.size, child_seed(config.seed, "probe", index)),
+            self._door("student", stage, policy),
+            self._door("judge", stage, policy),
+            self._door("skill_analyst", stage, policy),
+            self._machine.mapper,
+            taxonomy=load_taxonomy(config.taxonomy),
+            max_tokens=config.answer.max_tokens,
+            failures_per_cell=config.diagnose.failures_per_cell,
+            workers=self._workers,
+            concurrency=config.supply.concurrency,
+            prompts=config.prompts,
+        )
+
+    async def supply(self, policy: PolicyRef, plan: DataPlan, index: int) -> Supplied:
+        """Fill the plan's quotas from the pool; every round goes on in the pool where the last one stopped."""
+        await self._machine.publish(policy)
+        config, settings, stage = self._config, self._config.supply, f"{index:02d}-supply"
+        book = self._machine.book(plan.quotas, settings.slots_per_sample, self._calls_left())
+        slots = round(config.plan.total * settings.slots_per_sample)
+        images = self._sets.pool.draw(slots, seed=child_seed(config.seed, "pool"), cursor=(index - 1) * slots)
+        earlier = [sample_key(sample) for i in range(1, index) for sample in self._run.round(i).load_samples()]
+        doors = {
+            role: self._door(role, stage, policy)
+            for role in ("planner", "question_writer", "validator", "solver", "student")
+        }
+        slot = SlotConfig(
+            doors=doors,
+            book=book,
+            contamination=self._sets.held_out,
+            round=index,
+            policy_version=policy.version,
+            seed=child_seed(config.seed, "supply", index),
+            attempts=settings.attempts,
+            solves=settings.solves,
+            pass_rate=settings.pass_rate,
+            pass_rate_samples=settings.pass_rate_samples,
+            answer_tokens=config.answer.max_tokens,
+            prompts=config.prompts,
+        )
+        return await supply(
+            plan,
+            images,
+            book,
+            slot,
+            self._machine.mapper,
+            workers=self._workers,
+            concurrency=settings.concurrency,
+            seen=set(earlier),
+        )
+
+    async def finetune(self, policy: PolicyRef, samples: Sequence[Sample], plan: DataPlan, index: int) -> TrainResult:
+        """Train on the accepted samples and, against forgetting, on labelled ones of the support set."""
+        seed = child_seed(self._config.seed, "train", index)
+        replay = select_probe(self._sets.support, plan.replay, seed) if plan.replay else ()
+        out = str(self._run.round(index).path / "policy")
+        return await self._machine.updater.finetune(policy, [*samples, *replay], out=out, seed=seed)
+
+    async def measure(self, policy: PolicyRef, suite: str) -> tuple[Graded, ...]:
+        """Answer `gate` or `final` greedily; each policy is asked once, later calls load the answers."""
+        key = policy.version, suite
+        if key not in self._measured:
+            await self._machine.publish(policy)
+            self._measured[key] = await answer_all(
+                tuple(self._sets.suites()[suite].values()),
+                self._door("student", suite, policy),
+                self._door("judge", suite, policy),
+                self._machine.mapper,
+                max_tokens=self._config.answer.max_tokens,
+                workers=self._workers,
+                concurrency=self._config.supply.concurrency,
+                judge_file=self._config.prompts.get("judge", ""),
+            )
+        return self._measured[key]
+
+    def _door(self, role: str, stage: str, policy: PolicyRef) -> ChatDoor:
+        return self._machine.door(role, stage, policy.version)
+
+    def _calls_left(self) -> int:
+        """Teacher calls that the budget still allows. Raises BudgetExceeded when there are none."""
+        allowed = self._config.budget.teacher_calls
+        used = cost(read_calls(self._run.path / "journal"), {}).teacher_calls
+        if used >= allowed:
+            raise BudgetExceeded(f"budget.teacher_calls: {used} of {allowed} calls are spent")
+        return allowed - used

@@ -1,0 +1,119 @@
+"""Fine-tuning on Ray Train: every worker runs `train.loop.train`; Ray places it and restarts it.
+
+No checkpoint is uploaded: the loop leaves its steps under `out`, which every node must reach, and goes on from there
+after a restart.
+"""
+
+import asyncio
+import os
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import ray.train
+from ray.train.torch import TorchConfig, TorchTrainer, get_device
+
+from dpe_ray.errors import ClusterError, DpeError, TrainingError
+from dpe_ray.grading.prompt import answer_prompt
+from dpe_ray.ports import RolloutPool
+from dpe_ray.train.settings import GrpoSettings
+from dpe_ray.types import PolicyRef, Prompt, Sample, TrainResult
+
+
+@dataclass(frozen=True)
+class TrainWork:
+    """What travels to the workers."""
+
+    policy: PolicyRef
+    prompts: tuple[Prompt, ...]
+    open_pool: Callable[[], RolloutPool]
+    settings: GrpoSettings
+    out: str
+    seed: int
+    torch_threads: int
+
+
+@dataclass(frozen=True)
+class RayPolicyUpdater:
+    """PolicyUpdater on Ray Train V2, data parallel over whole groups."""
+
+    settings: GrpoSettings
+    open_pool: Callable[[], RolloutPool]
+    """Picklable; called once in every worker, such as `partial(ServeRolloutPool, "student")`."""
+    storage: str
+    """Where Ray Train keeps its own records: a path or URL that every node reaches."""
+    workers: int = 1
+    num_cpus: float = 1.0
+    """CPUs per worker."""
+    use_gpu: bool = False
+    torch_threads: int = 1
+    """Per worker."""
+
+    async def finetune(self, policy: PolicyRef, samples: Sequence[Sample], *, out: str, seed: int) -> TrainResult:
+        """As `PolicyUpdater.finetune`. Raises the worker's own DpeError, or ClusterError when Ray could not go on."""
+        if not samples:
+            raise TrainingError("no samples to train on; look at what supply accepted")
+        prompts = tuple(answer_prompt(sample) for sample in samples)
+        work = TrainWork(policy, prompts, self.open_pool, self.settings, os.path.abspath(out), seed, self.torch_threads)
+        return await asyncio.to_thread(self._fit, work)
+
+    def _fit(self, work: TrainWork) -> TrainResult:
+        # Ray Train would move every worker into a folder of its own, and relative paths with it.
+        os.environ["RAY_CHDIR_TO_TRIAL_DIR"] = "0"
+        resources = {"CPU": self.num_cpus} | ({"GPU": 1} if self.use_gpu else {})
+        trainer = TorchTrainer(
+            train_on_worker,
+            train_loop_config={"work": work},
+            torch_config=TorchConfig(backend="nccl" if self.use_gpu else "gloo"),
+            scaling_config=ray.train.ScalingConfig(
+                num_workers=self.workers, use_gpu=self.use_gpu, resources_per_worker=resources
+            ),
+            run_config=ray.train.RunConfig(
+                name=f"train-{uuid.uuid4().hex[:8]}",
+                storage_path=self.storage,
+                failure_config=ray.train.FailureConfig(max_failures=1),
+                logging_config=ray.train.LoggingConfig(log_level="ERROR"),
+            ),
+        )
+        try:
+            result: TrainResult = trainer.fit().return_value
+        except ray.train.TrainingFailedError as error:
+            raise _own_error(error) from error
+        return result
+
+
+def train_on_worker(config: dict[str, Any]) -> TrainResult:
+    """Run the loop as one rank of the process group that Ray Train has opened; `config` holds a TrainWork."""
+    import torch
+    from transformers.utils import logging
+
+    from dpe_ray.train.loop import train
+    from dpe_ray.train.world import distributed_world
+
+    work: TrainWork = config["work"]
+    torch.set_num_threads(work.torch_threads)
+    logging.disable_progress_bar()  # a bar per saved step would fill the driver's console
+    return train(
+        work.policy,
+        work.prompts,
+        work.open_pool(),
+        replace(work.settings, device=str(get_device())),
+        out=work.out,
+        seed=work.seed,
+        world=distributed_world(),
+        on_step=lambda step, metrics: ray.train.report({"step": step, **metrics}),
+    )
+
+
+def _own_error(error: BaseException) -> DpeError:
+    """Find the DpeError that a worker raised; Ray wraps it, by rank, with its trace."""
+    failures = [*getattr(error, "worker_failures", {}).values(), error]
+    for failure in failures:
+        cause: BaseException | None = failure
+        while cause is not None:
+            if isinstance(cause, DpeError):
+                return cause
+            cause = getattr(cause, "_base_exc", None) or getattr(cause, "cause", None) or cause.__cause__
+    last = str(error).strip().splitlines()[-1]
+    return ClusterError(f"training: a worker broke: {last}; see the Ray logs of this session")

@@ -1,0 +1,102 @@
+"""Log-probabilities of completion tokens under a policy. Axes: B sequences, S prompt, T completion, V vocabulary."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import pad
+
+from dpe_ray.errors import TrainingError
+from dpe_ray.models.images import decode, read_bytes
+from dpe_ray.models.policy import LoadedPolicy, render
+from dpe_ray.train.batching import MicroBatch
+from dpe_ray.types import Prompt
+
+Inputs = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """[B, T], zeros where the mask is 0."""
+
+    logprobs: Tensor
+    entropy: Tensor
+    """Nats, of the whole distribution; no gradient."""
+
+
+class CompletionLogprobs(nn.Module):
+    """The policy as a function of a micro-batch, so that the reference's weights can be put in its place."""
+
+    def __init__(self, policy: LoadedPolicy, temperature: float, device: str = "cpu") -> None:
+        super().__init__()
+        self.model: Any = policy.model.to(device)
+        self._processor = policy.processor
+        self._temperature = temperature
+        self._rendered: dict[str, Inputs] = {}
+
+    def forget_prompts(self) -> None:
+        """Free the decoded pictures: the next rollout batch shows others."""
+        self._rendered.clear()
+
+    def forward(self, batch: MicroBatch) -> Scored:
+        """Score the completions under the sampling temperature.
+
+        Only completion positions reach the LM head, and only completion tokens the float32 log-softmax: no [S, V]
+        tensor of a prompt ever exists. Raises TrainingError when the processor tokenizes a prompt otherwise than the
+        engine did.
+        """
+        width = batch.completion_ids.shape[1]
+        logits = self.model(**self._inputs(batch), attention_mask=batch.attention_mask, logits_to_keep=width + 1,
+                            use_cache=False).logits
+        kept = batch.mask.bool()
+        distribution = (logits[:, :-1][kept].float() / self._temperature).log_softmax(dim=-1)
+        chosen = distribution.gather(-1, batch.completion_ids[kept][:, None])[:, 0]
+        with torch.no_grad():
+            spread = -(distribution.exp() * distribution).sum(dim=-1)
+        blank = torch.zeros_like(batch.mask)
+        return Scored(blank.masked_scatter(kept, chosen), blank.masked_scatter(kept, spread))
+
+    def _inputs(self, batch: MicroBatch) -> Inputs:
+        """Collect what the model takes beside the attention mask: ids or embeddings, and what its processor adds."""
+        prompt_width = batch.input_ids.shape[1] - batch.completion_ids.shape[1]
+        prompts = [self._render(prompt, batch.input_ids[row, :prompt_width])
+                   for row, prompt in enumerate(batch.prompts)]
+        if self.model.config.model_type == "llava":
+            return {"inputs_embeds": self._embed(batch, prompts)}
+        inputs: Inputs = {"input_ids": batch.input_ids}
+        for key in sorted({key for prompt in prompts for key in prompt} - {"input_ids", "attention_mask"}):
+            parts = []
+            for prompt in (prompt for prompt in prompts if key in prompt):
+                ids, part = prompt["input_ids"], prompt[key]
+                left, right = prompt_width - ids.shape[1], batch.completion_ids.shape[1]
+                parts.append(pad(part, (left, right)) if part.shape == ids.shape else part)
+            inputs[key] = torch.cat(parts)
+        return inputs
+
+    def _embed(self, batch: MicroBatch, prompts: list[Inputs]) -> Tensor:
+        """[B, S + T, H] token and picture embeddings; a group's picture is encoded once, not once per member."""
+        embedded: Tensor = self.model.get_input_embeddings()(batch.input_ids)
+        distinct = {id(prompt): prompt["pixel_values"] for prompt in prompts if "pixel_values" in prompt}
+        if not distinct:
+            return embedded
+        encoded = self.model.get_image_features(pixel_values=torch.cat(list(distinct.values()))).pooler_output
+        parts = torch.split(torch.stack(list(encoded)), [len(pixels) for pixels in distinct.values()])
+        features = dict(zip(distinct, parts, strict=True))
+        pictures = torch.cat([features[id(prompt)].flatten(0, 1) for prompt in prompts if id(prompt) in features])
+        places = (batch.input_ids == self.model.config.image_token_id)[..., None]
+        return embedded.masked_scatter(places, pictures.to(embedded.dtype))
+
+    def _render(self, prompt: Prompt, seen_by_engine: Tensor) -> Inputs:
+        """Render once per rollout batch, and see that the engine rendered the same; `seen_by_engine` is left padded."""
+        sample = prompt.sample
+        if sample.id not in self._rendered:
+            images = [decode(read_bytes(image)) for image in sample.images]
+            inputs = {key: value.to(seen_by_engine.device)
+                      for key, value in render(self._processor, prompt.text, images).items()}
+            ids = inputs["input_ids"][0]
+            if not torch.equal(ids, seen_by_engine[-len(ids) :]):
+                raise TrainingError(f"sample {sample.id}: trainer and rollout engine tokenize the prompt differently; "
+                                    "serve and train the same checkpoint")
+            self._rendered[sample.id] = inputs
+        return self._rendered[sample.id]

@@ -1,0 +1,156 @@
+"""A round of GRPO: choose prompts, roll out, score, update, publish, and again. No Ray: the pool is a port."""
+
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from functools import lru_cache
+
+from dpe_ray.errors import TrainingError
+from dpe_ray.models.policy import load_policy
+from dpe_ray.ports import RolloutPool
+from dpe_ray.seeds import child_seed
+from dpe_ray.train.batching import permute_rewards
+from dpe_ray.train.checkpoints import Progress, StepFolders
+from dpe_ray.train.metrics import Metrics, rollout_metrics
+from dpe_ray.train.reward import PARTS, Part, Rubric
+from dpe_ray.train.settings import GrpoSettings
+from dpe_ray.train.trainer import GrpoTrainer
+from dpe_ray.train.world import World
+from dpe_ray.types import PolicyRef, Prompt, RolloutGroup, TrainResult, content_id
+
+
+def train(
+    policy: PolicyRef,
+    prompts: Sequence[Prompt],
+    pool: RolloutPool,
+    settings: GrpoSettings,
+    *,
+    out: str,
+    seed: int,
+    world: World | None = None,
+    parts: Mapping[str, Part] = PARTS,
+    on_step: Callable[[int, Metrics], None] = lambda step, metrics: None,
+) -> TrainResult:
+    """Train on `prompts` and leave a Hugging Face or PEFT directory at `out`, which all ranks and engines must see.
+
+    Every rank calls this with the same arguments but its own `world`; rank 0 writes and publishes. A run that was
+    killed goes on from its last finished step when called again with the same arguments.
+
+    Args:
+        policy: The start, and the reference.
+        prompts: Shown in shuffled epochs.
+        pool: Where rollouts come from; every step trains on rollouts of the weights it starts from.
+        settings: Sizes and coefficients.
+        out: Holds the steps while the run lasts.
+        seed: Of the order of prompts and of the rollouts.
+        world: This rank.
+        parts: The rewards that `settings.reward` weights.
+        on_step: Called on every rank with the number of finished steps and the metrics of the last.
+
+    Raises:
+        TrainingError: No prompts, fewer prompts in a step than ranks, rollouts of another policy than was published,
+            a loss that is not finite.
+    """
+    world = world or World()
+    rubric = Rubric(settings.reward, parts)
+    share = min(settings.prompts_per_step, len(prompts))
+    _check(share, world)
+    loaded = load_policy(policy, trainable=settings.tuning, lora_rank=settings.lora_rank,
+                         lora_alpha=settings.lora_alpha)
+    trainer = GrpoTrainer(loaded, settings, world)
+    key = content_id([(p.sample.id, p.text) for p in prompts], asdict(policy), asdict(settings), seed)
+    folders = StepFolders(out, key, policy, trainer)
+    progress = folders.resume()
+    _publish(pool, progress.policy, world, settings.device)
+
+    for step in range(len(progress.metrics), settings.steps):
+        watch = Stopwatch()
+        batch = [prompts[index] for index in chosen(len(prompts), share, step, seed)][world.rank :: world.size]
+        groups = roll_out(pool, batch, settings, progress.policy.version, child_seed(seed, step, world.rank))
+        groups = scored(groups, rubric, settings.permute_rewards, child_seed(seed, step))
+        watch.lap("rollout_s")
+        metrics = rollout_metrics(groups, list(settings.reward), world, settings.device) | trainer.step(groups)
+        watch.lap("update_s")
+        current = folders.write(step + 1) if world.rank == 0 else folders.policy_of(step + 1)
+        _publish(pool, current, world, settings.device)
+        watch.lap("publish_s")
+        tokens = metrics["completions/mean_length"] * share * settings.group_size
+        metrics |= watch.laps | {"step_time_s": watch.total, "tokens_per_s": tokens / watch.total}
+        progress = Progress(current, (*progress.metrics, metrics))
+        if world.rank == 0:
+            folders.commit(progress)
+        on_step(step + 1, metrics)
+
+    if world.rank == 0:
+        folders.finish()
+    _publish(pool, folders.final, world, settings.device)
+    if world.rank == 0:
+        folders.remove_steps()
+    return TrainResult(folders.final, settings.steps, progress.metrics)
+
+
+def chosen(count: int, size: int, step: int, seed: int) -> list[int]:
+    """Pick the indices of the `size` prompts of a step: `count` prompts in shuffled epochs, one after the other."""
+    places = range(step * size, (step + 1) * size)
+    return [_epoch(count, place // count, seed)[place % count] for place in places]
+
+
+def roll_out(
+    pool: RolloutPool, batch: Sequence[Prompt], settings: GrpoSettings, version: int, seed: int
+) -> list[RolloutGroup]:
+    """Sample one group per prompt. Raises TrainingError when they come from another policy than `version`."""
+    groups = pool.rollout(batch, group_size=settings.group_size, temperature=settings.temperature,
+                          top_p=settings.top_p, max_tokens=settings.max_tokens, seed=seed)
+    if strange := {group.policy_version for group in groups} - {version}:
+        raise TrainingError(f"rollouts come from policy version {strange.pop()}, published was {version}; "
+                            "an engine did not take the last policy")
+    return groups
+
+
+def scored(groups: Sequence[RolloutGroup], rubric: Rubric, permute: bool, seed: int) -> list[RolloutGroup]:
+    """Fill in the rewards; `permute` deals them out anew within each group."""
+    filled = [rubric.score(group) for group in groups]
+    if not permute:
+        return filled
+    return [permute_rewards(group, child_seed(seed, "permute", group.prompt.sample.id)) for group in filled]
+
+
+class Stopwatch:
+    """Seconds between laps."""
+
+    def __init__(self) -> None:
+        self.laps: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, name: str) -> None:
+        """Write down the seconds since the lap before."""
+        now = time.perf_counter()
+        self.laps[name] = now - self._last
+        self._last = now
+
+    @property
+    def total(self) -> float:
+        """Seconds of all laps."""
+        return sum(self.laps.values())
+
+
+@lru_cache(maxsize=2)
+def _epoch(count: int, epoch: int, seed: int) -> tuple[int, ...]:
+    order = list(range(count))
+    random.Random(child_seed(seed, "epoch", epoch)).shuffle(order)
+    return tuple(order)
+
+
+def _check(share: int, world: World) -> None:
+    if not share:
+        raise TrainingError("no prompts to train on; look at what supply accepted")
+    if share < world.size:
+        raise TrainingError(f"{share} prompts a step for {world.size} workers; lower train.workers")
+
+
+def _publish(pool: RolloutPool, policy: PolicyRef, world: World, device: str) -> None:
+    """Rank 0 publishes; the others go on when it has."""
+    if world.rank == 0:
+        pool.publish(policy)
+    world.wait(device)

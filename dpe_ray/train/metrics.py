@@ -1,0 +1,31 @@
+"""What a rollout batch looked like, over all ranks, under TRL's names."""
+
+from collections.abc import Sequence
+from statistics import stdev
+
+from dpe_ray.train.advantage import equal_rewards
+from dpe_ray.train.world import World
+from dpe_ray.types import RolloutGroup
+
+Metrics = dict[str, float]
+
+
+def rollout_metrics(groups: Sequence[RolloutGroup], parts: Sequence[str], world: World, device: str) -> Metrics:
+    """Means over rollouts or groups of all ranks; every rank has at least one group.
+
+    reward_std is the mean standard deviation within groups, frac_reward_zero_std the share of groups that teach
+    nothing, completions/clipped_ratio the share cut by the length limit.
+    """
+    rollouts = [rollout for group in groups for rollout in group.rollouts]
+    rewards = [[rollout.reward for rollout in group.rollouts] for group in groups]
+    columns: dict[str, Sequence[float]] = {
+        "reward": [rollout.reward for rollout in rollouts],
+        "completions/mean_length": [len(rollout.completion.token_ids) for rollout in rollouts],
+        "completions/clipped_ratio": [not rollout.completion.finished for rollout in rollouts],
+        **{f"reward/{part}": [rollout.parts[part] for rollout in rollouts] for part in parts},
+        "reward_std": [stdev(group) for group in rewards],
+        "frac_reward_zero_std": [equal_rewards(group) for group in rewards],
+    }
+    sums = world.total(*(float(sum(column)) for column in columns.values()), device=device)
+    counts = world.total(*(float(len(column)) for column in columns.values()), device=device)
+    return {name: total / count for name, total, count in zip(columns, sums, counts, strict=True)}

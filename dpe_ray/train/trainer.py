@@ -1,0 +1,166 @@
+"""One GRPO update after another on one policy. No Ray, no rollouts, no files: groups in, weights and numbers out."""
+
+import hashlib
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.func import functional_call
+
+from dpe_ray.errors import TrainingError
+from dpe_ray.models.policy import LoadedPolicy
+from dpe_ray.train.batching import MicroBatch, collate, idle, informative, pack, split_updates
+from dpe_ray.train.logprobs import CompletionLogprobs, Scored
+from dpe_ray.train.loss import ClipSettings, TokenLogprobs, grpo_loss
+from dpe_ray.train.settings import GrpoSettings
+from dpe_ray.train.world import World
+from dpe_ray.types import RolloutGroup
+
+Weights = dict[str, Tensor]
+
+
+class GrpoTrainer:
+    """Updates a policy in place.
+
+    The reference is a frozen copy of the weights that are trained, taken when the trainer is built: the policy at the
+    start of the round, not the base below an adapter.
+    """
+
+    def __init__(self, policy: LoadedPolicy, settings: GrpoSettings, world: World | None = None) -> None:
+        self.policy = policy
+        self.settings = settings
+        self.world = world or World()
+        # Dropout would make old and new log-probs differ with equal weights: training runs in eval mode.
+        self._module = CompletionLogprobs(policy, settings.temperature, settings.device).eval()
+        self.weights: Weights = {name: weight for name, weight in self._module.named_parameters()
+                                 if weight.requires_grad}
+        if not self.weights:
+            raise TrainingError("no weight of the policy is trainable; load it for training")
+        self.reference: Weights = {name: weight.detach().clone() for name, weight in self.weights.items()}
+        tokenizer = policy.processor.tokenizer
+        self._pad_id: int = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+        config = policy.model.config
+        self._picture_ids = frozenset(getattr(config, name) for name in ("image_token_id", "video_token_id")
+                                      if hasattr(config, name))
+        self._optimizer = torch.optim.AdamW(self.weights.values(), lr=settings.lr, weight_decay=settings.weight_decay)
+        self._clip = ClipSettings(settings.clip_low, settings.clip_high, settings.clip_dual, settings.kl,
+                                  settings.rollout_cap, settings.loss_mean)
+
+    def step(self, groups: Sequence[RolloutGroup]) -> dict[str, float]:
+        """Make `updates_per_step` updates from scored rollouts of the current weights; returns metrics of all ranks.
+
+        Each rank passes its own, at least one group. Raises TrainingError when the loss is not finite; the weights are
+        then as they were before that update.
+        """
+        self._module.forget_prompts()
+        kept = informative(groups) if self.settings.drop_equal_groups else list(groups)
+        updates = [self._micro_batches(part, groups[0]) for part in split_updates(kept, self.settings.updates_per_step)]
+        # With one update the weights have not moved since the rollouts: old is new, and needs no pass of its own.
+        old = [[self._score(batch).logprobs if len(updates) > 1 else None for batch in update] for update in updates]
+        sums: Counter[str] = Counter()
+        for update, old_logprobs in zip(updates, old, strict=True):
+            sums.update(self._update(update, old_logprobs))
+        dropped = self.world.total(len(groups) - len(kept), device=self.settings.device)[0]
+        return _metrics(sums) | {"groups_dropped": dropped}
+
+    def reference_hash(self) -> str:
+        """SHA-256 of the reference's weights: stays the same for the whole round."""
+        digest = hashlib.sha256()
+        for name, weight in sorted(self.reference.items()):
+            digest.update(name.encode())
+            digest.update(weight.cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
+
+    def state(self) -> dict[str, Any]:
+        """Weights and optimiser, to go on from: what `load_state` takes."""
+        weights = {name: weight.detach().cpu() for name, weight in self.weights.items()}
+        return {"weights": weights, "optimizer": self._optimizer.state_dict()}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from a `state()`; the reference stays the policy that the trainer was built from."""
+        with torch.no_grad():
+            for name, weight in self.weights.items():
+                weight.copy_(state["weights"][name])
+        self._optimizer.load_state_dict(state["optimizer"])
+
+    def _micro_batches(self, groups: Sequence[RolloutGroup], spare: RolloutGroup) -> list[MicroBatch]:
+        """Pad this rank's share of one update so that every rank runs the same number of forward passes.
+
+        Ranks with unequal numbers would pair their sums wrongly without an error (seen with FSDP2 on gloo).
+        """
+        device = self.settings.device
+        packed = pack(groups, self.settings.micro_batch)
+        missing = self.world.largest(len(packed), device=device) - len(packed)
+        return [collate(part, self._pad_id, self._picture_ids, device) for part in packed + [idle(spare)] * missing]
+
+    def _score(self, batch: MicroBatch, weights: Weights | None = None) -> Scored:
+        """Without gradient, under the current or the given weights."""
+        with torch.no_grad():
+            scored: Scored = functional_call(self._module, weights or {}, (batch,))
+        return scored
+
+    def _update(self, batches: Sequence[MicroBatch], old: Iterable[Tensor | None]) -> dict[str, float]:
+        """Make one optimiser update, none without sequences; returns sums over all ranks for `_metrics`."""
+        local = [_sizes(batch) for batch in batches]
+        sequences, tokens = self.world.total(sum(s for s, _ in local), sum(t for _, t in local),
+                                             device=self.settings.device)
+        if not sequences:
+            return {}
+        denominator = sequences if self.settings.loss_mean == "sequence" else max(tokens, 1.0)
+        self._optimizer.zero_grad()
+        sums: Counter[str] = Counter()
+        for batch, old_logprobs in zip(batches, old, strict=True):
+            sums.update(self._backward(batch, old_logprobs, denominator))
+        names = sorted(sums)
+        totals = dict(zip(names, self.world.total(*(sums[name] for name in names), device=self.settings.device),
+                          strict=True))
+        self._add_gradients()
+        norm = float(torch.nn.utils.clip_grad_norm_(self.weights.values(), self.settings.max_grad_norm))
+        if not (math.isfinite(totals["loss"]) and math.isfinite(norm)):
+            raise TrainingError(f"loss {totals['loss']} with gradient norm {norm} is not finite; lower train.lr")
+        self._optimizer.step()
+        return totals | {"grad_norm": norm, "updates": 1.0}
+
+    def _backward(self, batch: MicroBatch, old: Tensor | None, denominator: float) -> dict[str, float]:
+        scored = self._module(batch)
+        reference = self._score(batch, self.reference).logprobs if self.settings.kl else None
+        start = scored.logprobs.detach() if old is None else old
+        logprobs = TokenLogprobs(scored.logprobs, start, batch.rollout_logprobs, reference)
+        loss, sums = grpo_loss(logprobs, batch.advantages, batch.mask, batch.weights, self._clip,
+                               denominator=denominator)
+        loss.backward()  # type: ignore[no-untyped-call]
+        entropy = (scored.entropy * batch.weights[:, None]).sum()
+        return {name: float(value) for name, value in (sums | {"loss": loss.detach(), "entropy": entropy}).items()}
+
+    def _add_gradients(self) -> None:
+        """Sum over ranks, in one message. A weight outside the forward pass has no gradient on any rank."""
+        if self.world.size == 1:
+            return
+        gradients = [weight.grad for weight in self.weights.values() if weight.grad is not None]
+        flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
+        self.world.add(flat)
+        for gradient, part in zip(gradients, torch.split(flat, [g.numel() for g in gradients]), strict=True):
+            gradient.copy_(part.view_as(gradient))
+
+
+def _sizes(batch: MicroBatch) -> tuple[float, float]:
+    """Sequences and completion tokens that count."""
+    return float(batch.weights.sum()), float((batch.mask * batch.weights[:, None]).sum())
+
+
+def _metrics(sums: Counter[str]) -> dict[str, float]:
+    """Turn sums over the updates of a step into means per token or per update, under TRL's names."""
+    tokens, updates = max(sums["tokens"], 1.0), max(sums["updates"], 1.0)
+    metrics = {
+        "loss": sums["loss"] / updates,
+        "grad_norm": sums["grad_norm"] / updates,
+        "clip_ratio": sums["clipped"] / tokens,
+        "clip_ratio_dual": sums["clipped_dual"] / tokens,
+        "rollout_ratio_truncated": sums["truncated"] / tokens,
+        "logprob_gap": sums["gap"] / tokens,
+        "entropy": sums["entropy"] / tokens,
+    }
+    return metrics | ({"kl": sums["kl"] / tokens} if "kl" in sums else {})

@@ -1,0 +1,56 @@
+import asyncio
+
+import pytest
+
+from dpe_ray.errors import ClusterError, ModelUnavailable
+from dpe_ray.ports import MapSpec
+from dpe_ray.runtime.data_map import DataMapper
+
+
+def doubling(factor):
+    async def work(row):
+        await asyncio.sleep(0.01)
+        return {"id": row["id"], "value": factor * row["id"]}
+
+    return work
+
+
+def failing(error):
+    async def work(row):
+        raise error
+
+    return work
+
+
+def spec(factory, config):
+    return MapSpec(factory, config, workers=(1, 2), concurrency=16, name="test map")
+
+
+async def test_every_row_comes_back_once_with_its_types(ray_session):
+    rows = [row async for row in DataMapper(0.1).map(spec(doubling, 3), [{"id": i} for i in range(200)])]
+    assert sorted(row["value"] for row in rows) == [3 * i for i in range(200)]
+
+
+async def test_no_rows_start_nothing(ray_session):
+    assert [row async for row in DataMapper(0.1).map(spec(doubling, 3), [])] == []
+
+
+async def test_closing_the_iterator_ends_the_pipeline(ray_session):
+    results = DataMapper(0.1).map(spec(doubling, 1), [{"id": i} for i in range(5000)])
+    seen = 0
+    async for _ in results:
+        seen += 1
+        if seen == 20:
+            break
+    await asyncio.wait_for(results.aclose(), 30)
+    assert seen == 20
+
+
+async def test_a_workers_own_error_is_raised_as_itself(ray_session):
+    with pytest.raises(ModelUnavailable, match="teacher is down"):
+        [row async for row in DataMapper(0.1).map(spec(failing, ModelUnavailable("teacher is down")), [{"id": 1}])]
+
+
+async def test_a_broken_worker_is_one_line_that_names_the_map(ray_session):
+    with pytest.raises(ClusterError, match="test map: a worker broke"):
+        [row async for row in DataMapper(0.1).map(spec(failing, ZeroDivisionError("oops")), [{"id": 1}])]

@@ -1,0 +1,83 @@
+"""A small real student, groups made by hand, and a rollout pool in this process, for the tests of training."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image
+
+from dpe_ray.micro.student import build_model, build_processor, save_student
+from dpe_ray.models.policy import load_policy, render
+from dpe_ray.models.transformers_engine import TransformersEngine
+from dpe_ray.types import (
+    Answer,
+    AnswerKind,
+    Completion,
+    ImageRef,
+    PolicyRef,
+    Prompt,
+    Rollout,
+    RolloutGroup,
+    Sample,
+)
+
+WORDS = ("red", "blue", "green", "left", "right", "up", "down", "circle", "square", "how", "many", "is", "the")
+
+
+def save_tiny_student(folder: Path, seed: int = 0) -> PolicyRef:
+    """An untrained student of the micro architecture."""
+    processor = build_processor([f" {word}" for word in WORDS])
+    save_student(build_model(processor, seed), processor, folder)
+    return PolicyRef(str(folder))
+
+
+def make_prompt(folder: Path, index: int, question: str = "how many red square") -> Prompt:
+    """A question about a picture of its own."""
+    file = folder / f"{index}.png"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (64, 64), (20 * index % 256, 100, 50)).save(file)
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    image = ImageRef(digest, "0" * 16, 64, 64, "image/png", str(file))
+    sample = Sample((image,), question, Answer(AnswerKind.TEXT, "red"), category="natural_scene")
+    return Prompt(sample, question)
+
+
+def make_group(prompt: Prompt, prompt_ids: Sequence[int], rewards: Sequence[float],
+               completions: Sequence[Sequence[int]], logprob: float = -5.0) -> RolloutGroup:
+    """A group as an engine would give it, rewards filled."""
+    rollouts = tuple(
+        Rollout(Completion("x", tuple(ids), (logprob,) * len(ids)), reward, {"accuracy": reward})
+        for ids, reward in zip(completions, rewards, strict=True)
+    )
+    return RolloutGroup(prompt, rollouts, 0, tuple(prompt_ids))
+
+
+def make_groups(policy: PolicyRef, folder: Path, count: int = 3) -> list[RolloutGroup]:
+    """Groups of four with prompts and completions of different lengths."""
+    processor = load_policy(policy).processor
+    groups = []
+    for index in range(count):
+        prompt = make_prompt(folder, index, " ".join(WORDS[: 3 + 2 * index]))
+        ids = render(processor, prompt.text, [Image.open(prompt.sample.images[0].uri)])["input_ids"][0].tolist()
+        completions = [[10 + index + k for k in range(2 + (index + member) % 4)] for member in range(4)]
+        groups.append(make_group(prompt, ids, [1.0, 0.0, float(index % 2), 0.5], completions))
+    return groups
+
+
+class LocalPool:
+    """A RolloutPool over one engine in this process."""
+
+    def __init__(self, policy: PolicyRef) -> None:
+        self.engine = TransformersEngine(policy.base, {})
+        self.published: list[PolicyRef] = []
+
+    def rollout(self, prompts: Sequence[Prompt], *, group_size: int, temperature: float, top_p: float,
+                max_tokens: int, seed: int) -> list[RolloutGroup]:
+        """As `RolloutPool.rollout`."""
+        return self.engine.rollout(prompts, group_size=group_size, temperature=temperature, top_p=top_p,
+                                   max_tokens=max_tokens, seed=seed)
+
+    def publish(self, policy: PolicyRef) -> None:
+        """As `RolloutPool.publish`."""
+        self.published.append(policy)
+        self.engine.load_policy(policy)

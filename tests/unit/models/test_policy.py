@@ -1,0 +1,87 @@
+import pytest
+import torch
+from PIL import Image
+from safetensors import safe_open
+
+from dpe_ray.errors import ModelError
+from dpe_ray.models.policy import load_policy, render, save_policy
+from dpe_ray.types import PolicyRef
+
+RED = Image.new("RGB", (64, 64), "red")
+
+
+def logits(policy):
+    with torch.no_grad():
+        return policy.model(**render(policy.processor, "What colour?", [RED])).logits
+
+
+def shake(model):
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter += 0.05 * torch.randn_like(parameter)
+
+
+def test_a_prompt_is_a_user_turn_with_expanded_image_tokens_and_an_open_answer(student):
+    policy = load_policy(PolicyRef(student))
+    inputs = render(policy.processor, "What colour?", [RED])
+    assert policy.processor.tokenizer.decode(inputs["input_ids"][0]) == (
+        "<|user|>" + "<image>" * 16 + "What colour?<|end|><|assistant|>")  # fmt: skip
+    assert inputs["pixel_values"].shape == (1, 3, 64, 64)
+
+
+def test_nothing_is_trainable_unless_asked(student):
+    assert not any(p.requires_grad for p in load_policy(PolicyRef(student)).model.parameters())
+    assert all(p.requires_grad for p in load_policy(PolicyRef(student), trainable="full").model.parameters())
+
+
+def test_a_new_adapter_touches_the_language_model_only_and_changes_nothing_yet(student):
+    adapted = load_policy(PolicyRef(student), trainable="lora", lora_rank=4, lora_alpha=8)
+    trained = [name for name, p in adapted.model.named_parameters() if p.requires_grad]
+    assert trained
+    assert all("lora_" in name and "language_model" in name for name in trained)
+    torch.testing.assert_close(logits(adapted), logits(load_policy(PolicyRef(student))))
+
+
+def test_an_adapter_survives_saving_and_can_be_trained_further(student, tmp_path):
+    adapted = load_policy(PolicyRef(student), trainable="lora")
+    shake(adapted.model)
+    save_policy(adapted.model, adapted.processor, tmp_path / "adapter")
+    assert (tmp_path / "adapter" / "adapter_model.safetensors").exists()
+    ref = PolicyRef(student, str(tmp_path / "adapter"), 1)
+    again = load_policy(ref)
+    torch.testing.assert_close(logits(again), logits(adapted))
+    assert not any(p.requires_grad for p in again.model.parameters())
+    further = load_policy(ref, trainable="lora").model
+    assert any(p.requires_grad for p in further.parameters())
+    merged = load_policy(ref, trainable="full")
+    assert all(p.requires_grad for p in merged.model.parameters())
+    torch.testing.assert_close(logits(merged), logits(adapted), atol=1e-4, rtol=1e-4)
+
+
+def test_a_whole_model_survives_saving_under_the_hubs_names(student, tmp_path):
+    policy = load_policy(PolicyRef(student), trainable="full")
+    shake(policy.model)
+    save_policy(policy.model, policy.processor, tmp_path / "full")
+    torch.testing.assert_close(logits(load_policy(PolicyRef(str(tmp_path / "full")))), logits(policy))
+    with safe_open(tmp_path / "full" / "model.safetensors", "pt") as file:
+        tower = [key for key in file.keys() if "vision_tower" in key]  # noqa: SIM118  (no mapping)
+    assert tower
+    assert all("vision_tower.vision_model." in key for key in tower)
+
+
+@pytest.mark.parametrize("ref", [PolicyRef("/nowhere/at/all"), PolicyRef("")])
+def test_what_cannot_be_loaded_is_one_line(ref):
+    with pytest.raises(ModelError, match="cannot be loaded") as caught:
+        load_policy(ref)
+    assert "\n" not in str(caught.value)
+
+
+def test_pickled_weights_are_refused(student, tmp_path):
+    policy = load_policy(PolicyRef(student))
+    policy.model.config.save_pretrained(tmp_path)
+    policy.processor.save_pretrained(tmp_path)
+    torch.save(policy.model.state_dict(), tmp_path / "pytorch_model.bin")
+    with pytest.raises(ModelError):
+        load_policy(PolicyRef(str(tmp_path)))

@@ -1,0 +1,163 @@
+import asyncio
+import dataclasses
+import io
+import subprocess
+import sys
+
+import pytest
+from PIL import Image
+
+from dpe_ray.errors import BadRequest, ConfigError
+from dpe_ray.models.engines import create_engine
+from dpe_ray.models.policy import load_policy, save_policy
+from dpe_ray.ports import EngineRequest
+from dpe_ray.types import PolicyRef
+
+
+def png(colour="red"):
+    file = io.BytesIO()
+    Image.new("RGB", (64, 64), colour).save(file, "PNG")
+    return file.getvalue()
+
+
+ASK = EngineRequest((("user", "What colour?", (png("red"),)),), temperature=0.0, max_tokens=8)
+
+
+@pytest.fixture
+def engine(student):
+    return create_engine("transformers", student, {})
+
+
+@pytest.fixture(scope="module")
+def other(student, tmp_path_factory):
+    """Another policy with the same tokens, as adapter and whole."""
+    import torch
+
+    folder = tmp_path_factory.mktemp("other")
+    adapted = load_policy(PolicyRef(student), trainable="lora")
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for name, parameter in adapted.model.named_parameters():
+            if "lora_" in name:
+                parameter.normal_(std=0.3)
+    save_policy(adapted.model, adapted.processor, folder / "adapter")
+    save_policy(adapted.model.merge_and_unload(), adapted.processor, folder / "whole")
+    return folder
+
+
+def texts(completions):
+    return [c.text for c in completions]
+
+
+async def test_requests_that_arrive_together_share_a_batch_and_answer_as_alone(engine):
+    asks = [dataclasses.replace(ASK, messages=(("user", f"What colour{' red' * i}?", (png(c),)),), n=1 + i % 3)
+            for i, c in enumerate(("red", "blue", "lime", "white", "black"))]
+    together = await asyncio.gather(*[engine.chat(ask) for ask in asks])
+    alone = [await engine.chat(ask) for ask in asks]
+    assert [texts(answer) for answer in together] == [texts(answer) for answer in alone]
+    assert [len(answer) for answer in together] == [1, 2, 3, 1, 2]
+
+
+async def test_more_than_fits_is_decoded_in_turns(student):
+    engine = create_engine("transformers", student, {"max_sequences": 4})
+    answers = await asyncio.gather(*[engine.chat(dataclasses.replace(ASK, n=3)) for _ in range(5)])
+    assert all(texts(answer) == texts(answers[0]) for answer in answers)
+
+
+async def test_a_seed_repeats_and_no_seed_does_not(engine):
+    seeded = dataclasses.replace(ASK, temperature=1.0, n=4, seed=11)
+    assert texts(await engine.chat(seeded)) == texts(await engine.chat(seeded))
+    free = dataclasses.replace(seeded, seed=None)
+    assert texts(await engine.chat(free)) != texts(await engine.chat(free))
+
+
+async def test_the_event_loop_stays_free_while_it_decodes(engine):
+    ask = asyncio.create_task(engine.chat(dataclasses.replace(ASK, n=200, max_tokens=60)))
+    beats = 0
+    while not ask.done():
+        await asyncio.sleep(0.01)
+        beats += 1
+    assert beats > 5
+
+
+async def test_a_caller_that_leaves_does_not_disturb_the_others(engine):
+    leaving = asyncio.create_task(engine.chat(ASK))
+    staying = asyncio.create_task(engine.chat(ASK))
+    await asyncio.sleep(0)
+    leaving.cancel()
+    assert texts(await staying) == texts(await engine.chat(ASK))
+
+
+@pytest.mark.parametrize("kind", ["adapter", "whole"])
+async def test_a_new_policy_is_served_without_a_restart(engine, student, other, kind):
+    before = await engine.chat(ASK)
+    base, adapter = (student, str(other / "adapter")) if kind == "adapter" else (str(other / "whole"), "")
+    assert engine.version == 0
+    assert engine.load_policy(PolicyRef(base, adapter, 4)) == engine.version == 4
+    after = await engine.chat(ASK)
+    assert texts(after) != texts(before)
+    engine.load_policy(PolicyRef(student))
+    assert texts(await engine.chat(ASK)) == texts(before)
+
+
+def test_rollouts_keep_order_tokens_and_version(engine, student, other, make_prompt):
+    engine.load_policy(PolicyRef(student, str(other / "adapter"), 2))
+    prompts = [make_prompt(f"What colour{' red' * (7 - i)}?", c) for i, c in enumerate(("red", "blue", "lime"))]
+    settings = {"group_size": 4, "temperature": 1.0, "top_p": 1.0, "max_tokens": 6, "seed": 1}
+    groups = engine.rollout(prompts, **settings)
+    assert [g.prompt for g in groups] == prompts
+    assert {g.policy_version for g in groups} == {2}
+    for group in groups:
+        assert len(group.rollouts) == 4
+        tokenizer = engine._policy.processor.tokenizer
+        assert group.prompt.text in tokenizer.decode(group.prompt_ids)
+        for rollout in group.rollouts:
+            done = rollout.completion
+            assert len(done.token_ids) == len(done.logprobs) > 0
+            assert tokenizer.decode(done.token_ids, skip_special_tokens=True) == done.text
+    split = engine.rollout(prompts[:1], **settings) + engine.rollout(prompts[1:], **settings)
+    assert [[r.completion.token_ids for r in g.rollouts] for g in split] == [
+        [r.completion.token_ids for r in g.rollouts] for g in groups]  # fmt: skip
+
+
+async def test_a_prompt_asked_twice_is_not_given_the_same_draws(engine, make_prompt):
+    prompt = make_prompt("What colour?")
+    one, two = engine.rollout([prompt, prompt], group_size=3, temperature=1.0, top_p=1.0, max_tokens=8, seed=1)
+    assert one.rollouts != two.rollouts
+
+
+@pytest.mark.parametrize("wrong", [
+    {"n": 0}, {"n": 10_000}, {"temperature": -1.0}, {"top_p": 0.0}, {"max_tokens": 0}, {"max_tokens": 100_000},
+    {"messages": (("user", "Look", (b"no picture",)),)}, {"messages": (("user", "<image>", ()),)},
+    {"messages": (("user", "<image>", (png(),)),)},
+])  # fmt: skip
+async def test_a_wrong_request_is_refused_and_the_next_one_is_served(engine, wrong):
+    with pytest.raises(BadRequest):
+        await engine.chat(dataclasses.replace(ASK, **wrong))
+    assert len(await engine.chat(ASK)) == 1
+
+
+async def test_a_batch_that_fails_fails_for_its_callers_and_the_next_one_is_served(engine):
+    model = engine._policy.model
+    broken = model.register_forward_pre_hook(lambda *_: 1 / 0)
+    answers = await asyncio.gather(engine.chat(ASK), engine.chat(ASK), return_exceptions=True)
+    assert [type(answer) for answer in answers] == [ZeroDivisionError] * 2
+    broken.remove()
+    assert len(await engine.chat(ASK)) == 1
+
+
+def test_unknown_engines_and_options_are_config_errors(student):
+    with pytest.raises(ConfigError, match=r"installed are .*transformers"):
+        create_engine("nothing", student, {})
+    with pytest.raises(ConfigError, match="no option 'thread'"):
+        create_engine("transformers", student, {"thread": 1})
+
+
+def test_it_runs_without_the_rest_of_the_dependencies():
+    script = """
+import sys
+for name in ("pydantic", "openai", "ray", "tenacity", "imagehash", "scipy", "sklearn"):
+    sys.modules[name] = None
+import dpe_ray.models.transformers_engine, dpe_ray.models.policy
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=120)

@@ -1,0 +1,68 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from builders import make_png, write_png
+from dpe_ray.errors import PoolError
+from dpe_ray.pool.images import ImageStore
+from dpe_ray.pool.samples import read_samples
+from dpe_ray.types import AnswerKind, Sample
+
+
+def read(tmp_path: Path, *rows: dict[str, Any]) -> tuple[Sample, ...]:
+    write_png(tmp_path / "a.png")
+    lines = [json.dumps({"image": "a.png", "question": "What?", "answer": "red"} | row) for row in rows]
+    (tmp_path / "set.jsonl").write_text("\n".join(lines))
+    return read_samples(str(tmp_path / "set.jsonl"), ImageStore(tmp_path / "images"))
+
+
+def test_parquet_columns_become_samples(tmp_path: Path) -> None:
+    table = pa.table({
+        "id": ["x", "y"], "image": [make_png(1), make_png(2)], "question": ["Which?", "How many?"],
+        "options": [["one", "two"], []], "answer": ["B", "12"], "kind": ["choice", "number"],
+        "aliases": [[], ["twelve"]], "tolerance": [0.0, 0.5], "category": ["map", "medical"],
+    })
+    pq.write_table(table, tmp_path / "set.parquet")
+    which, many = read_samples(str(tmp_path / "set.parquet"), ImageStore(tmp_path / "images"))
+    assert (which.answer.kind, which.answer.value, which.options, which.category) == (
+        AnswerKind.CHOICE, "B", ("one", "two"), "map"
+    )
+    assert (many.answer.kind, many.answer.tolerance, many.answer.aliases) == (AnswerKind.NUMBER, 0.5, ("twelve",))
+    assert Path(which.images[0].uri).read_bytes() == make_png(1)
+
+
+def test_the_kind_is_told_from_options_and_answer(tmp_path: Path) -> None:
+    samples = read(tmp_path, {"options": ["red", "blue"]}, {"answer": 12}, {"answer": "12 Monkeys"})
+    assert [s.answer.kind for s in samples] == [AnswerKind.CHOICE, AnswerKind.NUMBER, AnswerKind.TEXT]
+    assert samples[0].answer.value == "A"
+
+
+def test_a_row_without_category_is_mixed_and_a_repeated_row_counts_once(tmp_path: Path) -> None:
+    (sample,) = read(tmp_path, {}, {})
+    assert sample.category == "mixed"
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"question": ""}, {"question": None}, {"answer": None}, {"answer": {"x": 1}}, {"image": "gone.png"},
+        {"image": None}, {"image": 3}, {"options": "AB"}, {"options": ["one"]}, {"options": ["a", "b"], "answer": "c"},
+        {"kind": "list"}, {"kind": "number"}, {"kind": "choice"}, {"tolerance": "wide"}, {"tolerance": -1},
+        {"tolerance": float("nan")}, {"category": "a/b"}, {"options": [str(i) for i in range(30)]},
+    ],
+)
+def test_a_bad_row_names_file_and_row_in_one_line(tmp_path: Path, row: dict[str, Any]) -> None:
+    with pytest.raises(PoolError, match=r"set\.jsonl row 1") as error:
+        read(tmp_path, {}, row)
+    assert len(str(error.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("content", [b"", b"\n\n", b"{", b"[1]\n", b"\xff\xfe\x00", b'"' + b"[" * 100_000])
+def test_hostile_files_are_pool_errors(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "set.jsonl").write_bytes(content)
+    with pytest.raises(PoolError):
+        read_samples(str(tmp_path / "set.jsonl"), ImageStore(tmp_path / "images"))

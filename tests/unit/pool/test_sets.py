@@ -1,0 +1,81 @@
+import tracemalloc
+from itertools import islice
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from builders import make_png, write_png
+from dpe_ray.errors import PoolError
+from dpe_ray.pool.images import ImageStore
+from dpe_ray.pool.sets import ImagePool
+from dpe_ray.types import ImageRef, Rejection
+
+
+def pool_of(tmp_path: Path, count: int) -> ImagePool:
+    for i in range(count):
+        write_png(tmp_path / f"pool/{i:03}.png", i)
+    return ImagePool(str(tmp_path / "pool"), ImageStore(tmp_path / "images"))
+
+
+def shas(results: object) -> list[str]:
+    return [r.sha256 for r in results if isinstance(r, ImageRef)]  # type: ignore[attr-defined]
+
+
+def test_a_draw_is_shuffled_by_seed_and_repeats_exactly(tmp_path: Path) -> None:
+    pool = pool_of(tmp_path, 40)
+    first = shas(pool.draw(40, seed=1))
+    assert first == shas(pool.draw(40, seed=1))
+    assert first != shas(pool.draw(40, seed=2))
+    assert sorted(first) == sorted(shas(pool.draw(40, seed=2)))
+
+
+def test_the_cursor_goes_on_where_the_last_draw_stopped(tmp_path: Path) -> None:
+    pool = pool_of(tmp_path, 40)
+    assert shas(pool.draw(15, seed=1)) + shas(pool.draw(25, seed=1, cursor=15)) == shas(pool.draw(40, seed=1))
+
+
+def test_behind_the_last_image_the_pool_begins_anew_in_another_order(tmp_path: Path) -> None:
+    pool = pool_of(tmp_path, 10)
+    drawn = shas(pool.draw(20, seed=1))
+    assert sorted(drawn[:10]) == sorted(drawn[10:])
+    assert drawn[:10] != drawn[10:]
+
+
+def test_unreadable_and_repeated_images_are_counted_rejections(tmp_path: Path) -> None:
+    pool = pool_of(tmp_path, 8)
+    write_png(tmp_path / "pool/copy.png", 3)
+    (tmp_path / "pool/broken.png").write_bytes(b"nothing")
+    results = list(pool.draw(10, seed=1, cursor=0))
+    refused = [r for r in results if isinstance(r, Rejection)]
+    assert sorted(r.gate for r in refused) == ["duplicate", "image"]
+    assert all(results[r.slot] is r for r in refused)
+    assert len(set(shas(results))) == 8
+
+
+def test_a_pool_without_one_readable_image_is_an_error_and_no_endless_search(tmp_path: Path) -> None:
+    for i in range(3):
+        (tmp_path / f"{i}.png").write_bytes(b"nothing")
+    with pytest.raises(PoolError, match="no readable image among 3"):
+        list(ImagePool(str(tmp_path), ImageStore(tmp_path / "images")).draw(100, seed=0))
+
+
+def test_an_empty_pool_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(PoolError) as error:
+        next(ImagePool(str(tmp_path), ImageStore(tmp_path / "images")).draw(1, seed=0))
+    assert len(str(error.value).splitlines()) == 1
+
+
+def test_a_draw_holds_a_part_of_the_pool_only(tmp_path: Path) -> None:
+    images = [make_png(i, size=64) + b"\0" * 50_000 for i in range(400)]
+    pq.write_table(pa.table({"image": images}), tmp_path / "pool.parquet", row_group_size=4)
+    total = sum(map(len, images))
+    del images
+    pool = ImagePool(str(tmp_path / "pool.parquet"), ImageStore(tmp_path / "images"))
+    pool.addresses  # noqa: B018  # the footer is no part of a draw
+    tracemalloc.start()
+    assert len(list(islice(pool.draw(400, seed=0), 64))) == 64
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < total / 2

@@ -1,0 +1,201 @@
+"""The loop over stages that are scripted here: order, resume, stop, roll back, and the contract of summary.json."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from dpe_ray.config import parse_config
+from dpe_ray.errors import BudgetExceeded, ModelUnavailable
+from dpe_ray.rounds.loop import Loop
+from dpe_ray.rounds.round import RoundStages
+from dpe_ray.rounds.store import RunFolder
+from dpe_ray.supply.stage import Supplied
+from dpe_ray.types import (
+    Answer,
+    AnswerKind,
+    CellDiagnosis,
+    Diagnosis,
+    Graded,
+    ImageRef,
+    PolicyRef,
+    Provenance,
+    Rejection,
+    Sample,
+    TrainResult,
+    Verdict,
+    VerdictKind,
+)
+
+CATEGORIES = ("diagram", "map")
+BASE = PolicyRef("base")
+
+
+def item(number, category):
+    image = ImageRef(f"{number:064x}", f"{number:016x}", 8, 8, "image/png", f"/images/{number}")
+    return Sample((image,), f"question {number}", Answer(AnswerKind.NUMBER, "1"), category=category)
+
+
+SUITE = {s.id: s for s in (item(i, CATEGORIES[i % 2]) for i in range(200))}
+
+
+class Script:
+    """Stages whose candidate answers the share `skill[version]` of the suite; every call is noted."""
+
+    def __init__(self, skill, accepted=4, fail_at=""):
+        self.skill, self.accepted, self.fail_at, self.calls = skill, accepted, fail_at, []
+
+    def stages(self):
+        return RoundStages(self.diagnose, self.supply, self.finetune, self.measure)
+
+    def note(self, name):
+        if name == self.fail_at:
+            self.fail_at = ""
+            raise ModelUnavailable(f"{name}: endpoint is down")
+        self.calls.append(name)
+
+    async def diagnose(self, policy, index):
+        self.note(f"diagnose {index} v{policy.version}")
+        cells = tuple(CellDiagnosis(c, "counting", 10, 4, 0.17, 0.69, {"calculation": 6}) for c in CATEGORIES)
+        return Diagnosis(policy.version, cells, "probe", 20, 0), ()
+
+    async def supply(self, policy, plan, index):
+        self.note(f"supply {index}")
+        cell = plan.cells[0].cell
+        samples = tuple(
+            replace(item(1000 * index + i, CATEGORIES[0]), provenance=Provenance("generated", index, cell))
+            for i in range(self.accepted)
+        )
+        rejections = (Rejection(98, "leak", "told", cell), Rejection(99, "pass_rate", "too easy", cell))
+        proposed = len(samples) + len(rejections)
+        return Supplied(samples, rejections, proposed, {cell: 1}, "exhausted", calls=10)
+
+    async def finetune(self, policy, samples, plan, index):
+        self.note(f"finetune {index}")
+        metrics = tuple({"reward": 0.4 + 0.1 * i} for i in range(3))
+        return TrainResult(PolicyRef("base", f"adapter-{index}", index), 3, metrics)
+
+    async def measure(self, policy, suite):
+        self.note(f"measure {suite} v{policy.version}")
+        right = self.skill[policy.version]
+        kinds = [VerdictKind.CORRECT if i % 100 < 100 * right else VerdictKind.WRONG for i in range(len(SUITE))]
+        return tuple(Graded(s, "answer: 1", Verdict(k, "number@1")) for s, k in zip(SUITE.values(), kinds, strict=True))
+
+
+@pytest.fixture
+def config():
+    return parse_config(
+        {
+            "name": "test",
+            "rounds": 2,
+            "models": {"student": {"source": "s", "engine": "transformers"}, "teacher": {"base_url": "http://t/v1"}},
+            "pool": {"source": "p"},
+            "probe": {"source": "b", "size": 20},
+            "decision": {"suite": "g", "margin": 0.1},
+            "final": [{"suite": "f"}],
+            "plan": {"total": 5},
+        },
+        "test",
+    )
+
+
+def loop(config, path, script):
+    suites = {"gate": SUITE, "final": SUITE}
+    return Loop(
+        config, RunFolder.open(path, config.model_dump(mode="json")), script.stages(), suites, lambda line: None
+    )
+
+
+def summary(path):
+    return json.loads((path / "summary.json").read_text())
+
+
+async def test_two_better_rounds_are_kept_and_the_final_suite_is_opened_once(config, tmp_path):
+    script = Script({0: 0.4, 1: 0.6, 2: 0.8})
+    kept = await loop(config, tmp_path, script).run(BASE)
+    assert kept.version == 2
+    assert script.calls[-2:] == ["measure final v0", "measure final v2"]
+    assert sum("final" in call for call in script.calls) == 2
+    result = summary(tmp_path)
+    assert result["status"] == "complete"
+    assert result["base"]["macro"] == pytest.approx(0.4)
+    assert result["final"]["macro"] == pytest.approx(0.8)
+    assert [r["decision"] for r in result["rounds"]] == ["accept", "accept"]
+
+
+async def test_the_summary_of_a_round_holds_the_contract(config, tmp_path):
+    await loop(config, tmp_path, Script({0: 0.4, 1: 0.6, 2: 0.8})).run(BASE)
+    first = summary(tmp_path)["rounds"][0]
+    assert first["index"] == 1
+    assert first["proposed"] == first["accepted"] + sum(first["rejected"].values()) == 6
+    assert first["rejected"] == {"leak": 1, "pass_rate": 1}
+    assert sum(first["quota"].values()) == 5
+    assert first["train"] == {"steps": 3, "reward_first": pytest.approx(0.4), "reward_last": pytest.approx(0.6)}
+    assert first["gate"]["by_category"]["map"]["n"] == 100
+    assert {"diagnosis", "plan", "supply", "training", "before", "after", "comparison"} == set(first["seconds"])
+    assert set(first["cost"]) == {"calls", "tokens", "usd"}
+
+
+async def test_a_worse_round_is_rolled_back_and_the_next_begins_from_the_old_policy(config, tmp_path):
+    script = Script({0: 0.6, 1: 0.3, 2: 0.8})
+    kept = await loop(config, tmp_path, script).run(BASE)
+    assert [r["decision"] for r in summary(tmp_path)["rounds"]] == ["rollback", "accept"]
+    assert "diagnose 2 v0" in script.calls
+    assert kept.version == 2
+
+
+@pytest.mark.parametrize("stage", ["diagnose 1 v0", "supply 1", "finetune 1", "measure gate v1", "supply 2"])
+async def test_a_run_that_broke_goes_on_at_the_broken_stage(config, tmp_path, stage):
+    whole = Script({0: 0.4, 1: 0.6, 2: 0.8})
+    await loop(config, tmp_path / "whole", whole).run(BASE)
+    broken = Script({0: 0.4, 1: 0.6, 2: 0.8}, fail_at=stage)
+    with pytest.raises(ModelUnavailable):
+        await loop(config, tmp_path / "broken", broken).run(BASE)
+    assert summary(tmp_path / "broken")["status"] == "running"
+    await loop(config, tmp_path / "broken", broken).run(BASE)
+    assert broken.calls == whole.calls
+    assert summary(tmp_path / "broken")["final"] == summary(tmp_path / "whole")["final"]
+
+
+async def test_a_finished_run_asks_nothing_again(config, tmp_path):
+    await loop(config, tmp_path, Script({0: 0.4, 1: 0.6, 2: 0.8})).run(BASE)
+    again = Script({})
+    kept = await loop(config, tmp_path, again).run(BASE)
+    assert again.calls == []
+    assert kept.version == 2
+
+
+async def test_without_accepted_samples_nothing_is_trained_and_the_loop_stops(config, tmp_path):
+    script = Script({0: 0.4}, accepted=0)
+    kept = await loop(config, tmp_path, script).run(BASE)
+    result = summary(tmp_path)
+    assert kept == BASE
+    assert [r["decision"] for r in result["rounds"]] == ["stop"]
+    assert result["status"] == "complete"
+    assert not any("finetune" in call for call in script.calls)
+
+
+async def test_a_spent_budget_ends_the_run_complete_with_stop(config, tmp_path):
+    script = Script({0: 0.4, 1: 0.6})
+    diagnose = script.diagnose
+
+    async def broke(policy, index):
+        if index == 2:
+            raise BudgetExceeded("budget.teacher_calls: 10 of 10 calls are spent")
+        return await diagnose(policy, index)
+
+    script.diagnose = broke
+    kept = await loop(config, tmp_path, script).run(BASE)
+    result = summary(tmp_path)
+    assert [r["decision"] for r in result["rounds"]] == ["accept", "stop"]
+    assert kept.version == 1
+    assert result["status"] == "complete"
+
+
+async def test_until_round_leaves_the_run_open(config, tmp_path):
+    script = Script({0: 0.4, 1: 0.6, 2: 0.8})
+    await loop(config, tmp_path, script).run(BASE, until_round=1)
+    assert summary(tmp_path)["status"] == "running"
+    assert not any("final" in call for call in script.calls)
+    await loop(config, tmp_path, script).run(BASE)
+    assert summary(tmp_path)["status"] == "complete"

@@ -1,0 +1,177 @@
+"""Updates of a real (untrained) student."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from train_support import make_groups
+
+from dpe_ray.errors import TrainingError
+from dpe_ray.models.policy import load_policy, render
+from dpe_ray.train.batching import MicroBatch, collate, training_sequences
+from dpe_ray.train.logprobs import CompletionLogprobs
+from dpe_ray.train.settings import GrpoSettings
+from dpe_ray.train.trainer import GrpoTrainer
+from dpe_ray.types import PolicyRef, RolloutGroup
+
+SETTINGS = GrpoSettings(tuning="full", lr=1e-3, kl=0.01, micro_batch=5, updates_per_step=1)
+
+
+def trainer_of(student: PolicyRef, settings: GrpoSettings = SETTINGS) -> GrpoTrainer:
+    policy = load_policy(student, trainable=settings.tuning)
+    torch.manual_seed(0)  # the adapter's first matrix is drawn
+    return GrpoTrainer(policy, settings)
+
+
+def weights_of(trainer: GrpoTrainer) -> dict[str, torch.Tensor]:
+    return {name: weight.detach().clone() for name, weight in trainer.weights.items()}
+
+
+def batch_of(groups: list[RolloutGroup]) -> MicroBatch:
+    return collate([sequence for group in groups for sequence in training_sequences(group)], pad_id=0)
+
+
+def test_logprobs_equal_those_of_each_sequence_alone(student: PolicyRef, tmp_path: Path) -> None:
+    policy = load_policy(student)
+    groups = make_groups(student, tmp_path)
+    batch = batch_of(groups)
+    scored = CompletionLogprobs(policy, temperature=0.7)(batch)
+    row = 0
+    for group in groups:
+        picture = [Image.open(group.prompt.sample.images[0].uri)]
+        inputs = render(policy.processor, group.prompt.text, picture)
+        for rollout in group.rollouts:
+            ids = torch.tensor([rollout.completion.token_ids])
+            logits = policy.model(input_ids=torch.cat([inputs["input_ids"], ids], 1),
+                                  pixel_values=inputs["pixel_values"]).logits[0, -ids.shape[1] - 1 : -1]
+            expected = (logits / 0.7).log_softmax(-1).gather(1, ids.T)[:, 0]
+            assert torch.allclose(scored.logprobs[row, : ids.shape[1]], expected, atol=1e-4)
+            assert not scored.logprobs[row, ids.shape[1] :].any()
+            row += 1
+
+
+@pytest.mark.parametrize("tuning", ["full", "lora"])
+def test_reference_stays_while_weights_change(student: PolicyRef, tmp_path: Path, tuning: str) -> None:
+    trainer = trainer_of(student, replace(SETTINGS, tuning=tuning))
+    groups = make_groups(student, tmp_path)
+    before, started = trainer.reference_hash(), weights_of(trainer)
+    for _ in range(2):
+        trainer.step(groups)
+    assert trainer.reference_hash() == before
+    assert any(not torch.equal(weight, started[name]) for name, weight in trainer.weights.items())
+
+
+@pytest.mark.parametrize("tuning", ["full", "lora"])
+def test_kl_is_zero_at_the_first_step_and_then_not(student: PolicyRef, tmp_path: Path, tuning: str) -> None:
+    trainer = trainer_of(student, replace(SETTINGS, tuning=tuning))
+    groups = make_groups(student, tmp_path)
+    assert trainer.step(groups)["kl"] == pytest.approx(0.0, abs=1e-9)
+    trainer.step(groups)
+    assert trainer.step(groups)["kl"] > 1e-6
+
+
+def test_reference_of_a_trained_adapter_is_the_adapter_not_the_base(student: PolicyRef, tmp_path: Path) -> None:
+    settings = replace(SETTINGS, tuning="lora")
+    first = trainer_of(student, settings)
+    groups = make_groups(student, tmp_path)
+    for _ in range(3):
+        first.step(groups)
+    first.policy.model.save_pretrained(tmp_path / "adapter")
+    second = trainer_of(replace(student, adapter=str(tmp_path / "adapter")), settings)
+    assert second.step(groups)["kl"] == pytest.approx(0.0, abs=1e-9)
+    assert first.step(groups)["kl"] > 1e-6
+
+
+def test_gradient_comes_from_completion_tokens_only(student: PolicyRef, tmp_path: Path) -> None:
+    policy = load_policy(student, trainable="full")
+    batch = batch_of(make_groups(student, tmp_path))
+    module = CompletionLogprobs(policy, temperature=1.0)
+    kept: list[torch.Tensor] = []
+
+    def keep(module: torch.nn.Module, inputs: object, output: torch.Tensor) -> None:
+        output.retain_grad()
+        kept.append(output)
+
+    policy.model.lm_head.register_forward_hook(keep)
+    module(batch).logprobs.sum().backward()
+    (logits,) = kept
+    assert logits.grad is not None
+    touched = logits.grad.abs().sum(-1) > 0
+    assert torch.equal(touched[:, :-1], batch.mask.bool())
+    assert not touched[:, -1].any()
+    assert logits.shape[1] == batch.completion_ids.shape[1] + 1
+
+
+def test_dropped_groups_are_counted_and_change_nothing(student: PolicyRef, tmp_path: Path) -> None:
+    groups = make_groups(student, tmp_path)
+    flat = replace(groups[1], rollouts=tuple(replace(rollout, reward=1.0) for rollout in groups[1].rollouts))
+    with_flat, without = trainer_of(student), trainer_of(student)
+    metrics = with_flat.step([groups[0], flat, groups[2]])
+    without.step([groups[0], groups[2]])
+    assert metrics["groups_dropped"] == 1
+    assert all(torch.allclose(weight, without.weights[name], atol=1e-6) for name, weight in with_flat.weights.items())
+
+
+def test_a_step_without_any_signal_updates_nothing(student: PolicyRef, tmp_path: Path) -> None:
+    trainer = trainer_of(student)
+    groups = [replace(group, rollouts=tuple(replace(rollout, reward=0.1) for rollout in group.rollouts))
+              for group in make_groups(student, tmp_path)]
+    before = weights_of(trainer)
+    metrics = trainer.step(groups)
+    assert (metrics["groups_dropped"], metrics["loss"]) == (3, 0)
+    assert all(torch.equal(weight, before[name]) for name, weight in trainer.weights.items())
+
+
+def test_micro_batches_do_not_change_the_update(student: PolicyRef, tmp_path: Path) -> None:
+    groups = make_groups(student, tmp_path)
+    for loss_mean in ("sequence", "token"):
+        small = trainer_of(student, replace(SETTINGS, micro_batch=5, loss_mean=loss_mean))
+        large = trainer_of(student, replace(SETTINGS, micro_batch=64, loss_mean=loss_mean))
+        a, b = small.step(groups), large.step(groups)
+        assert a["grad_norm"] == pytest.approx(b["grad_norm"], rel=1e-4)
+        assert a["loss"] == pytest.approx(b["loss"], abs=1e-6)
+
+
+def test_second_update_of_a_step_sees_a_ratio_away_from_one(student: PolicyRef, tmp_path: Path) -> None:
+    groups = make_groups(student, tmp_path, count=2)
+    same = [groups[0], groups[0]]
+    one = trainer_of(student, replace(SETTINGS, updates_per_step=1, lr=0.02)).step(same)
+    two = trainer_of(student, replace(SETTINGS, updates_per_step=2, lr=0.02)).step(same)
+    assert one["clip_ratio"] == 0
+    assert two["clip_ratio"] > 0
+
+
+def test_state_goes_on_exactly(student: PolicyRef, tmp_path: Path) -> None:
+    groups = make_groups(student, tmp_path)
+    straight = trainer_of(student)
+    straight.step(groups)
+    torch.save(straight.state(), tmp_path / "state.pt")
+    resumed = trainer_of(student)
+    resumed.load_state(torch.load(tmp_path / "state.pt", weights_only=True))
+    assert straight.step(groups) == resumed.step(groups)
+    assert all(torch.equal(weight, resumed.weights[name]) for name, weight in straight.weights.items())
+
+
+def test_a_loss_that_is_not_finite_raises_and_leaves_the_weights(student: PolicyRef, tmp_path: Path) -> None:
+    trainer = trainer_of(student)
+    groups = make_groups(student, tmp_path)
+    first, *others = groups[0].rollouts
+    unheard = replace(first.completion, logprobs=(float("nan"),) * len(first.completion.token_ids))
+    broken = replace(groups[0], rollouts=(replace(first, completion=unheard), *others))
+    before = weights_of(trainer)
+    with pytest.raises(TrainingError, match="not finite"):
+        trainer.step([broken])
+    assert all(torch.equal(weight, before[name]) for name, weight in trainer.weights.items())
+
+
+def test_a_prompt_that_the_engine_tokenized_differently_is_refused(student: PolicyRef, tmp_path: Path) -> None:
+    (group, *_) = make_groups(student, tmp_path)
+    with pytest.raises(TrainingError, match="tokenize"):
+        trainer_of(student).step([replace(group, prompt_ids=(*group.prompt_ids[:-1], 7))])
+
+
+def test_a_frozen_policy_is_refused(student: PolicyRef) -> None:
+    with pytest.raises(TrainingError, match="trainable"):
+        GrpoTrainer(load_policy(student), SETTINGS)
