@@ -1,11 +1,14 @@
 """A small real student, groups made by hand, and a rollout pool in this process, for the tests of training."""
 
 import hashlib
+import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
 
+from dpe_ray.errors import TrainingError
 from dpe_ray.micro.student import build_model, build_processor, save_student
 from dpe_ray.models.policy import load_policy, render
 from dpe_ray.models.transformers_engine import TransformersEngine
@@ -81,3 +84,40 @@ class LocalPool:
         """As `RolloutPool.publish`."""
         self.published.append(policy)
         self.engine.load_policy(policy)
+
+
+@dataclass
+class FolderPool:
+    """A pool whose engines, one in every worker, learn of a published policy through a file."""
+
+    base: str
+    folder: str
+    dies_once_at: int = 0
+    """The process ends at this publish, the first time it comes to it."""
+
+    def __post_init__(self) -> None:
+        self._pool = LocalPool(PolicyRef(self.base))
+        self._count = 0
+
+    def rollout(self, prompts: Sequence[Prompt], **settings: object) -> list[RolloutGroup]:
+        """Take up what is published, then sample."""
+        base, adapter, version = (Path(self.folder) / "published").read_text().split("\n")
+        self._pool.publish(PolicyRef(base, adapter, int(version)))
+        return self._pool.rollout(prompts, **settings)  # type: ignore[arg-type]
+
+    def publish(self, policy: PolicyRef) -> None:
+        """Write it down."""
+        Path(self.folder).mkdir(parents=True, exist_ok=True)
+        (Path(self.folder) / "published").write_text(f"{policy.base}\n{policy.adapter}\n{policy.version}")
+        self._count += 1
+        mark = Path(self.folder) / "died"
+        if self._count == self.dies_once_at and not mark.exists():
+            mark.touch()
+            os._exit(1)
+
+
+class RefusingPool(LocalPool):
+    """An engine that takes no policy."""
+
+    def publish(self, policy: PolicyRef) -> None:
+        raise TrainingError("the student refused the policy")

@@ -2,11 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 
-from statsmodels.stats.multitest import multipletests
-
 from dpe_ray.config import DecisionConfig
 from dpe_ray.errors import ModelUnavailable, PoolError
-from dpe_ray.evaluate.paired import Estimate, Pair, estimate, macro_estimate
+from dpe_ray.evaluate.paired import Estimate, Pair, estimate, holm, macro_estimate
 from dpe_ray.evaluate.score import score
 from dpe_ray.types import CategoryChange, Comparison, Graded
 
@@ -66,8 +64,8 @@ def category_changes(pairs: Mapping[str, Sequence[Pair]], config: DecisionConfig
     """Per category: interval, and both one-sided p Holm-adjusted over the categories."""
     estimates = {name: estimate(members) for name, members in pairs.items()}
     alpha = 1 - config.confidence
-    falls = _holm([e.p_below(0.0) for e in estimates.values()], alpha)
-    inferior = _holm([e.p_above(-config.margin) for e in estimates.values()], alpha)
+    falls = holm([e.p_below(0.0) for e in estimates.values()])
+    inferior = holm([e.p_above(-config.margin) for e in estimates.values()])
     return {
         name: _change(len(pairs[name]), e, fall, worse, config.confidence, alpha / len(estimates))
         for (name, e), fall, worse in zip(estimates.items(), falls, inferior, strict=True)
@@ -77,10 +75,6 @@ def category_changes(pairs: Mapping[str, Sequence[Pair]], config: DecisionConfig
 def _change(n: int, e: Estimate, p_fall: float, p_inferior: float, confidence: float, alpha: float) -> CategoryChange:
     low, high = e.interval(confidence)
     return CategoryChange(n, e.mean, low, high, p_fall, p_inferior, e.detectable_drop(alpha))
-
-
-def _holm(p_values: list[float], alpha: float) -> list[float]:
-    return [float(p) for p in multipletests(p_values, alpha=alpha, method="holm")[1]]
 
 
 def _against(

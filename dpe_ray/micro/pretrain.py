@@ -45,6 +45,9 @@ EYES_LR, TRUNK_LR, PLANT_LR = 2e-3, 2e-3, 5e-4
 WARMUP_STEPS = 100
 EMPTY_WEIGHT = 0.2
 """Weight of empty cells in the eyes phase; most cells are empty."""
+SETTLED_RATE = 0.1
+"""Learning rate of the eyes and the embeddings in later phases, as a share of that of the text layers: at the full rate
+the first hundred steps would undo the tie between pictures and words."""
 MAX_MATRIX_SIDE = 512
 """Larger matrices are embeddings, which Muon does not suit."""
 LOG_EVERY = 50
@@ -89,7 +92,7 @@ def open_eyes(model: "LlavaForConditionalGeneration", processor: "LlavaProcessor
         loss_N = F.cross_entropy(logits_NV, wanted_NV, reduction="none")
         return (loss_N * weight_N).sum() / weight_N.sum()
 
-    _optimise([*eyes, *embeddings.parameters()], loss_of_batch, num_steps, EYES_LR, lambda: "eyes")
+    _optimise([*eyes, *embeddings.parameters()], [], loss_of_batch, num_steps, EYES_LR, lambda: "eyes")
 
 
 def _cell_words(scenes: list[Scene], processor: "LlavaProcessor") -> tuple[torch.Tensor, torch.Tensor]:
@@ -128,7 +131,9 @@ def teach(
     def report() -> str:
         return " ".join(f"{name} {rate:.2f}" for name, rate in mixture.hits.items())
 
-    _optimise(list(model.parameters()), loss_of_batch, num_steps, peak_lr, report)
+    layers = list(model.model.language_model.layers.parameters()) + list(model.model.language_model.norm.parameters())
+    settled = [p for p in model.parameters() if not any(p is layer for layer in layers)]
+    _optimise(layers, settled, loss_of_batch, num_steps, peak_lr, report)
 
 
 def completion_loss(model: "LlavaForConditionalGeneration", batch: Batch) -> tuple[torch.Tensor, list[bool]]:
@@ -144,20 +149,23 @@ def completion_loss(model: "LlavaForConditionalGeneration", batch: Batch) -> tup
 
 
 def _optimise(
-    parameters: list[torch.nn.Parameter],
+    fresh: list[torch.nn.Parameter],
+    settled: list[torch.nn.Parameter],
     loss_of_batch: Callable[[], torch.Tensor],
     num_steps: int,
     peak_lr: float,
     report: Callable[[], str],
 ) -> None:
-    """Muon and AdamW with warm-up and cosine decay to a twentieth."""
+    """Muon and AdamW with warm-up and cosine decay to a twentieth; `settled` parameters at a low rate."""
     # Muon for the matrices of hidden layers leaves the early plateau in far fewer steps than AdamW.
-    matrices = [p for p in parameters if p.ndim == 2 and max(p.shape) <= MAX_MATRIX_SIDE]
-    others = [p for p in parameters if not any(p is matrix for matrix in matrices)]
-    optimisers = [
-        torch.optim.Muon(matrices, lr=peak_lr, weight_decay=0.02, adjust_lr_fn="match_rms_adamw"),
-        torch.optim.AdamW(others, lr=peak_lr, betas=(0.9, 0.98), weight_decay=0.02),
-    ]
+    optimisers: list[torch.optim.Optimizer] = []
+    for group, lr in ((fresh, peak_lr), (settled, peak_lr * SETTLED_RATE)):
+        matrices = [p for p in group if p.ndim == 2 and max(p.shape) <= MAX_MATRIX_SIDE]
+        others = [p for p in group if p.ndim != 2 or max(p.shape) > MAX_MATRIX_SIDE]
+        if matrices:
+            optimisers.append(torch.optim.Muon(matrices, lr=lr, weight_decay=0.02, adjust_lr_fn="match_rms_adamw"))
+        if others:
+            optimisers.append(torch.optim.AdamW(others, lr=lr, betas=(0.9, 0.98), weight_decay=0.02))
 
     def scale(step: int) -> float:
         if step < min(WARMUP_STEPS, num_steps // 5):
@@ -165,6 +173,7 @@ def _optimise(
         return 0.05 + 0.475 * (1 + math.cos(math.pi * step / num_steps))
 
     schedules = [torch.optim.lr_scheduler.LambdaLR(optimiser, scale) for optimiser in optimisers]
+    parameters = fresh + settled
     start = time.monotonic()
     mean_loss = float("nan")
     for step in range(1, num_steps + 1):

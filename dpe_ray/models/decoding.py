@@ -190,7 +190,7 @@ def _completion(row: _Row, tokenizer: Any) -> Completion:
     text = tokenizer.decode(row.tokens, skip_special_tokens=True)
     if row.job.stop and (at := _stop_at(row, tokenizer)) >= 0:
         text = text[:at]
-    return Completion(text, tuple(row.tokens), tuple(row.logprobs), row.ended)
+    return Completion(text, tuple(row.tokens), tuple(row.logprobs), row.ended, row.job.inputs["input_ids"].shape[1])
 
 
 def _end_tokens(model: Any) -> frozenset[int]:

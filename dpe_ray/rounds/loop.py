@@ -73,7 +73,8 @@ class Loop:
     async def _final(self, name: str, policy: PolicyRef) -> SuiteScore:
         folder = self._run.final()
         stage = verdict_stage(folder, name, self._suites["final"])
-        measured = score(await folder.step(stage, lambda: self._stages.measure(policy, "final")), self._suite_of)
+        graded = await folder.step(stage, lambda: self._stages.measure(policy, "final"))
+        measured = score(graded, self._suite_of)
         self._notify(f"{name:<6}  macro {measured.macro:.3f} on {measured.n} final items")
         return measured
 

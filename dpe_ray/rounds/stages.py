@@ -1,7 +1,7 @@
 """The stages of a round, bound to a machine: which door, which set and which seed each of them gets."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dpe_ray.config import RunConfig
 from dpe_ray.diagnose.probe import select_probe
@@ -109,7 +109,9 @@ class _Bound:
         seed = child_seed(self._config.seed, "train", index)
         replay = select_probe(self._sets.support, plan.replay, seed) if plan.replay else ()
         out = str(self._run.round(index).path / "policy")
-        return await self._machine.updater.finetune(policy, [*samples, *replay], out=out, seed=seed)
+        trained = await self._machine.updater.finetune(policy, [*samples, *replay], out=out, seed=seed)
+        # the round's own number: after a rollback another candidate must not pass for the one that was rolled back
+        return replace(trained, policy=replace(trained.policy, version=index))
 
     async def measure(self, policy: PolicyRef, suite: str) -> tuple[Graded, ...]:
         """Answer `gate` or `final` greedily; each policy is asked once, later calls load the answers."""

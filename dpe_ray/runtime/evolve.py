@@ -2,19 +2,27 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from functools import partial
 from pathlib import Path
 
-from dpe_ray.config import RunConfig
+from dpe_ray.config import ModelConfig, RunConfig
 from dpe_ray.errors import DpeError
+from dpe_ray.models.openai_chat import ChatSpec
+from dpe_ray.pool.sources import resolve
+from dpe_ray.ports import ChatDoor
 from dpe_ray.rounds.loop import Loop
 from dpe_ray.rounds.reporting import write_report
 from dpe_ray.rounds.sets import load_sets
-from dpe_ray.rounds.stages import make_stages
+from dpe_ray.rounds.stages import Machine, make_stages
 from dpe_ray.rounds.store import RunFolder
+from dpe_ray.runtime import session
+from dpe_ray.train.settings import GrpoSettings
 from dpe_ray.types import PolicyRef
 
 Notify = Callable[[str], None]
+STUDENT = "student"
 
 
 def evolve(config: RunConfig, folder: Path, *, fresh: bool = False, until_round: int = 0, notify: Notify) -> None:
@@ -33,19 +41,80 @@ def evolve(config: RunConfig, folder: Path, *, fresh: bool = False, until_round:
             write_report(run)
 
 
-def _on_ray(config: RunConfig, run: RunFolder, until_round: int, notify: Notify) -> None:
-    from dpe_ray.runtime import session
+def serve_forever(config: RunConfig, port: int, notify: Notify) -> None:
+    """Serve the models of a run on loopback until interrupted."""
+    from dpe_ray.runtime import serve_app
 
-    started = time.monotonic()
-    models = resolve_models(config, run.path / "sources")
-    sets = load_sets(config, run)
-    notify(f"sets    {sets.told()}  ({time.monotonic() - started:.1f} s)")
+    models = resolve_models(config, Path("runs") / config.name / "sources")
     with session.open(config):
-        endpoints = serve_all(config, models, config.runtime.http_port)
-        notify(f"models  {', '.join(endpoints)} served ({time.monotonic() - started:.1f} s)")
-        machine = ray_machine(config, run, endpoints)
-        base = PolicyRef(models["student"].source)
+        for name, url in serve_app.serve_models(models, port=port, threads=config.runtime.torch_threads).items():
+            notify(f"{name}: {url}")
+        while True:
+            time.sleep(3600)
+
+
+def resolve_models(config: RunConfig, folder: Path) -> dict[str, ModelConfig]:
+    """Give every model that this run serves a source that its engine can open."""
+    return {
+        name: model.model_copy(update={"source": resolve(model.source, folder, config.seed)}) if model.engine else model
+        for name, model in config.models.items()
+    }
+
+
+def _on_ray(config: RunConfig, run: RunFolder, until_round: int, notify: Notify) -> None:
+    started = time.monotonic()
+    sets = load_sets(config, run)
+    notify(f"sets    {sets.told()} ({time.monotonic() - started:.1f} s)")
+    models = resolve_models(config, run.path / "sources")
+    base = PolicyRef(models[STUDENT].source)
+    with session.open(config):
+        machine = _machine(config, run, models)
+        notify(f"models  {', '.join(models)} ready ({time.monotonic() - started:.1f} s)")
         stages = make_stages(config, run, sets, machine)
         loop = Loop(config, run, stages, sets.suites(), notify, sets.suite_of)
         asyncio.run(loop.run(base, until_round))
-    notify(f"done in {time.monotonic() - started:.0f} s")
+    notify(f"done    {time.monotonic() - started:.0f} s")
+
+
+def _machine(config: RunConfig, run: RunFolder, models: Mapping[str, ModelConfig]) -> Machine:
+    """Serve what this run serves, and bind the ports of the stages to Ray."""
+    from dpe_ray.runtime import serve_app
+    from dpe_ray.runtime.data_map import DataMapper
+    from dpe_ray.runtime.quota_actor import start_book
+    from dpe_ray.runtime.rollout_pool import ServeRolloutPool
+    from dpe_ray.runtime.train_job import RayPolicyUpdater
+
+    threads = config.runtime.torch_threads
+    urls = serve_app.serve_models(models, port=config.runtime.http_port, threads=threads)
+    urls |= {name: model.base_url for name, model in models.items() if model.base_url}
+
+    def door(role: str, stage: str, policy_version: int) -> ChatDoor:
+        name = STUDENT if role == STUDENT else config.model_of(role)
+        model = models[name]
+        return ChatSpec(
+            name,
+            urls[name],
+            model.model or name,
+            api_key_env=model.api_key_env,
+            concurrency=model.concurrency,
+            timeout_s=model.timeout_s,
+            retries=model.retries,
+            journal=str(run.journal(stage)),
+            policy_version=policy_version if name == STUDENT else 0,
+        )
+
+    async def publish(policy: PolicyRef) -> None:
+        await asyncio.to_thread(serve_app.publish, STUDENT, policy)
+
+    train = config.train
+    names = {field.name for field in fields(GrpoSettings)}
+    updater = RayPolicyUpdater(
+        GrpoSettings(**{name: value for name, value in train.model_dump().items() if name in names}),
+        partial(ServeRolloutPool, STUDENT),
+        storage=str(run.path / "train"),
+        workers=train.workers,
+        num_cpus=train.num_cpus,
+        use_gpu=train.use_gpu,
+        torch_threads=threads,
+    )
+    return Machine(DataMapper(session.DATA_WORKER_CPUS), door, start_book, updater, publish)

@@ -73,12 +73,12 @@ class RayPolicyUpdater:
                 name=f"train-{uuid.uuid4().hex[:8]}",
                 storage_path=self.storage,
                 failure_config=ray.train.FailureConfig(max_failures=1),
-                logging_config=ray.train.LoggingConfig(log_level="ERROR"),
+                logging_config=ray.train.LoggingConfig(log_level="CRITICAL"),
             ),
         )
         try:
             result: TrainResult = trainer.fit().return_value
-        except ray.train.TrainingFailedError as error:
+        except (ray.train.TrainingFailedError, ray.exceptions.RayError) as error:
             raise _own_error(error) from error
         return result
 

@@ -109,30 +109,23 @@ def idle(group: RolloutGroup) -> list[TrainingSequence]:
     return [replace(training_sequences(group)[0], advantage=0.0, weight=0.0)]
 
 
-def collate(
-    sequences: Sequence[TrainingSequence], pad_id: int, pictures: frozenset[int] = frozenset(), device: str = "cpu"
-) -> MicroBatch:
-    """Pad [B] sequences into tensors.
-
-    `pictures` are ids that stand for pictures in a prompt. A policy can sample them too; what follows then is scored
-    as if padding stood there, since no picture belongs to them.
-    """
+def collate(sequences: Sequence[TrainingSequence], pad_id: int, device: str = "cpu") -> MicroBatch:
+    """Pad [B] sequences into tensors."""
     prompt_width = max(len(sequence.prompt_ids) for sequence in sequences)
     width = max(1, max(len(sequence.completion_ids) for sequence in sequences))
-    ids, targets, attention, logprobs = [], [], [], []
+    ids, attention, logprobs = [], [], []
     for sequence in sequences:
         left, right = prompt_width - len(sequence.prompt_ids), width - len(sequence.completion_ids)
-        completion = [pad_id if token in pictures else token for token in sequence.completion_ids]
-        ids.append([pad_id] * left + [*sequence.prompt_ids, *completion] + [pad_id] * right)
-        targets.append([*sequence.completion_ids] + [pad_id] * right)
+        ids.append([pad_id] * left + [*sequence.prompt_ids, *sequence.completion_ids] + [pad_id] * right)
         attention.append([0] * left + [1] * sequence.length + [0] * right)
         logprobs.append([*sequence.rollout_logprobs] + [0.0] * right)
+    input_ids = torch.tensor(ids, device=device)
     attention_mask = torch.tensor(attention, device=device)
     return MicroBatch(
         prompts=tuple(sequence.prompt for sequence in sequences),
-        input_ids=torch.tensor(ids, device=device),
+        input_ids=input_ids,
         attention_mask=attention_mask,
-        completion_ids=torch.tensor(targets, device=device),
+        completion_ids=input_ids[:, prompt_width:],
         mask=attention_mask[:, prompt_width:].float(),
         rollout_logprobs=torch.tensor(logprobs, device=device),
         advantages=torch.tensor([sequence.advantage for sequence in sequences], device=device),

@@ -64,7 +64,7 @@ class CompletionLogprobs(nn.Module):
                    for row, prompt in enumerate(batch.prompts)]
         if self.model.config.model_type == "llava":
             return {"inputs_embeds": self._embed(batch, prompts)}
-        inputs: Inputs = {"input_ids": batch.input_ids}
+        inputs: Inputs = {"input_ids": self._without_sampled_placeholders(batch)}
         for key in sorted({key for prompt in prompts for key in prompt} - {"input_ids", "attention_mask"}):
             parts = []
             for prompt in (prompt for prompt in prompts if key in prompt):
@@ -84,8 +84,21 @@ class CompletionLogprobs(nn.Module):
         parts = torch.split(torch.stack(list(encoded)), [len(pixels) for pixels in distinct.values()])
         features = dict(zip(distinct, parts, strict=True))
         pictures = torch.cat([features[id(prompt)].flatten(0, 1) for prompt in prompts if id(prompt) in features])
-        places = (batch.input_ids == self.model.config.image_token_id)[..., None]
-        return embedded.masked_scatter(places, pictures.to(embedded.dtype))
+        places = batch.input_ids == self.model.config.image_token_id
+        places[:, -batch.completion_ids.shape[1] :] = False  # a sampled placeholder is a word like any other
+        return embedded.masked_scatter(places[..., None], pictures.to(embedded.dtype))
+
+    def _without_sampled_placeholders(self, batch: MicroBatch) -> Tensor:
+        """[B, S + T] ids for models that look for their pictures at placeholders, with none among the completions.
+
+        A hot policy can sample one; what follows it is then scored as if padding stood there.
+        """
+        config, tokenizer = self.model.config, self._processor.tokenizer
+        names = (name for name in ("image_token_id", "video_token_id") if hasattr(config, name))
+        placeholders = torch.tensor([getattr(config, name) for name in names], device=batch.input_ids.device)
+        sampled = torch.isin(batch.input_ids, placeholders)
+        sampled[:, : -batch.completion_ids.shape[1]] = False
+        return batch.input_ids.masked_fill(sampled, tokenizer.pad_token_id or 0)
 
     def _render(self, prompt: Prompt, seen_by_engine: Tensor) -> Inputs:
         """Render once per rollout batch, and see that the engine rendered the same; `seen_by_engine` is left padded."""

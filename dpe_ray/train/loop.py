@@ -7,7 +7,7 @@ from dataclasses import asdict
 from functools import lru_cache
 
 from dpe_ray.errors import TrainingError
-from dpe_ray.models.policy import load_policy
+from dpe_ray.models.policy import LoadedPolicy, load_policy
 from dpe_ray.ports import RolloutPool
 from dpe_ray.seeds import child_seed
 from dpe_ray.train.batching import permute_rewards
@@ -35,30 +35,16 @@ def train(
     """Train on `prompts` and leave a Hugging Face or PEFT directory at `out`, which all ranks and engines must see.
 
     Every rank calls this with the same arguments but its own `world`; rank 0 writes and publishes. A run that was
-    killed goes on from its last finished step when called again with the same arguments.
-
-    Args:
-        policy: The start, and the reference.
-        prompts: Shown in shuffled epochs.
-        pool: Where rollouts come from; every step trains on rollouts of the weights it starts from.
-        settings: Sizes and coefficients.
-        out: Holds the steps while the run lasts.
-        seed: Of the order of prompts and of the rollouts.
-        world: This rank.
-        parts: The rewards that `settings.reward` weights.
-        on_step: Called on every rank with the number of finished steps and the metrics of the last.
-
-    Raises:
-        TrainingError: No prompts, fewer prompts in a step than ranks, rollouts of another policy than was published,
-            a loss that is not finite.
+    killed goes on from its last finished step when called again with the same arguments. `parts` are the rewards that
+    `settings.reward` weights; `on_step` gets, on every rank, the number of finished steps and the last one's metrics.
+    Raises TrainingError: no prompts, fewer prompts in a step than ranks, rollouts of another policy than was
+    published, a loss that is not finite.
     """
     world = world or World()
     rubric = Rubric(settings.reward, parts)
     share = min(settings.prompts_per_step, len(prompts))
     _check(share, world)
-    loaded = load_policy(policy, trainable=settings.tuning, lora_rank=settings.lora_rank,
-                         lora_alpha=settings.lora_alpha)
-    trainer = GrpoTrainer(loaded, settings, world)
+    trainer = GrpoTrainer(_trainable(policy, settings), settings, world)
     key = content_id([(p.sample.id, p.text) for p in prompts], asdict(policy), asdict(settings), seed)
     folders = StepFolders(out, key, policy, trainer)
     progress = folders.resume()
@@ -147,6 +133,10 @@ def _check(share: int, world: World) -> None:
         raise TrainingError("no prompts to train on; look at what supply accepted")
     if share < world.size:
         raise TrainingError(f"{share} prompts a step for {world.size} workers; lower train.workers")
+
+
+def _trainable(policy: PolicyRef, settings: GrpoSettings) -> LoadedPolicy:
+    return load_policy(policy, trainable=settings.tuning, lora_rank=settings.lora_rank, lora_alpha=settings.lora_alpha)
 
 
 def _publish(pool: RolloutPool, policy: PolicyRef, world: World, device: str) -> None:

@@ -42,9 +42,6 @@ class GrpoTrainer:
         self.reference: Weights = {name: weight.detach().clone() for name, weight in self.weights.items()}
         tokenizer = policy.processor.tokenizer
         self._pad_id: int = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
-        config = policy.model.config
-        self._picture_ids = frozenset(getattr(config, name) for name in ("image_token_id", "video_token_id")
-                                      if hasattr(config, name))
         self._optimizer = torch.optim.AdamW(self.weights.values(), lr=settings.lr, weight_decay=settings.weight_decay)
         self._clip = ClipSettings(settings.clip_low, settings.clip_high, settings.clip_dual, settings.kl,
                                   settings.rollout_cap, settings.loss_mean)
@@ -94,7 +91,7 @@ class GrpoTrainer:
         device = self.settings.device
         packed = pack(groups, self.settings.micro_batch)
         missing = self.world.largest(len(packed), device=device) - len(packed)
-        return [collate(part, self._pad_id, self._picture_ids, device) for part in packed + [idle(spare)] * missing]
+        return [collate(part, self._pad_id, device) for part in packed + [idle(spare)] * missing]
 
     def _score(self, batch: MicroBatch, weights: Weights | None = None) -> Scored:
         """Without gradient, under the current or the given weights."""

@@ -39,6 +39,8 @@ class Completion:
     """[T], natural log, under the sampling distribution of the engine that wrote it (temperature applied)."""
     finished: bool = True
     """False when the length limit cut it."""
+    prompt_tokens: int = 0
+    """Image tokens expanded; 0 when the engine does not count them."""
 
 
 @dataclass(frozen=True)

@@ -1,59 +1,19 @@
 """The training loop under Ray Train."""
 
-import os
-from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import pytest
-from train_support import LocalPool, make_prompt, save_tiny_student
+from train_support import FolderPool, LocalPool, RefusingPool, make_prompt, save_tiny_student
 
 from dpe_ray.errors import TrainingError
 from dpe_ray.models.policy import load_policy
 from dpe_ray.runtime.train_job import RayPolicyUpdater
 from dpe_ray.train.settings import GrpoSettings
-from dpe_ray.types import PolicyRef, RolloutGroup, Sample
+from dpe_ray.types import PolicyRef, Sample
 
 SETTINGS = GrpoSettings(tuning="lora", lr=1e-3, prompts_per_step=4, group_size=4, steps=3, max_tokens=4,
                         drop_equal_groups=False)
-
-
-@dataclass
-class FolderPool:
-    """A pool whose engines, one in every worker, learn of a published policy through a file."""
-
-    base: str
-    folder: str
-    dies_once_at: int = 0
-    """The process ends at this publish, the first time it comes to it."""
-
-    def __post_init__(self) -> None:
-        self._pool = LocalPool(PolicyRef(self.base))
-        self._count = 0
-
-    def rollout(self, prompts: Sequence, **settings: object) -> list[RolloutGroup]:
-        """Take up what is published, then sample."""
-        base, adapter, version = (Path(self.folder) / "published").read_text().split("\n")
-        self._pool.publish(PolicyRef(base, adapter, int(version)))
-        return self._pool.rollout(prompts, **settings)  # type: ignore[arg-type]
-
-    def publish(self, policy: PolicyRef) -> None:
-        """Write it down."""
-        Path(self.folder).mkdir(parents=True, exist_ok=True)
-        (Path(self.folder) / "published").write_text(f"{policy.base}\n{policy.adapter}\n{policy.version}")
-        self._count += 1
-        mark = Path(self.folder) / "died"
-        if self._count == self.dies_once_at and not mark.exists():
-            mark.touch()
-            os._exit(1)
-
-
-class RefusingPool(LocalPool):
-    """An engine that takes no policy."""
-
-    def publish(self, policy: PolicyRef) -> None:
-        raise TrainingError("the student refused the policy")
 
 
 def samples_in(folder: Path) -> list[Sample]:

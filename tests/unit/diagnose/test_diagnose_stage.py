@@ -2,8 +2,8 @@ import json
 from typing import Any
 
 import pytest
-
 from builders import FakeChat, make_sample, silent_chat
+
 from dpe_ray.diagnose.stage import diagnose
 from dpe_ray.errors import ModelUnavailable, PoolError
 from dpe_ray.ports import ChatRequest

@@ -1,12 +1,13 @@
 from collections import Counter
 
+from builders import make_sample
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builders import make_sample
 from dpe_ray.diagnose.probe import even_allocation, select_probe
 
-ITEMS = [make_sample(f"{c} {i}?", category=c) for c, n in {"map": 50, "medical": 3, "diagram": 20}.items() for i in range(n)]
+SIZES = {"map": 50, "medical": 3, "diagram": 20}
+ITEMS = [make_sample(f"{c} {i}?", category=c) for c, n in SIZES.items() for i in range(n)]
 
 
 def test_every_category_is_covered_and_what_a_small_one_lacks_goes_to_the_others() -> None:

@@ -1,8 +1,8 @@
 import json
 
 import pytest
-
 from builders import FakeChat, make_sample, silent_chat
+
 from dpe_ray.diagnose.skills import BATCH, UNSPECIFIED, canonical, name_skills, usable_skill
 from dpe_ray.rounds.local import LocalMapper
 from dpe_ray.taxonomy import Taxonomy

@@ -2,8 +2,8 @@ import json
 from collections.abc import AsyncIterator, Iterable
 
 import pytest
-
 from builders import FakeChat, make_sample, silent_chat
+
 from dpe_ray.errors import BadRequest, BudgetExceeded, ClusterError
 from dpe_ray.grading.answering import answer_all
 from dpe_ray.ports import ChatDoor, MapSpec, Row, RowMapper

@@ -1,4 +1,5 @@
 from builders import make_sample
+
 from dpe_ray.grading.judge import judge_prompt, judge_request
 from dpe_ray.grading.prompt import ANSWER_VERSION, answer_prompt
 from dpe_ray.models.prompts import PromptFile

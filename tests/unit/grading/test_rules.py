@@ -1,6 +1,6 @@
 import pytest
-
 from builders import make_sample
+
 from dpe_ray.grading.rules import grade, is_right_answer, needs_judge, normalise
 from dpe_ray.types import VerdictKind
 

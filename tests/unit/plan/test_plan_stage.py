@@ -1,8 +1,8 @@
 import pytest
+from builders import make_cell
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builders import make_cell
 from dpe_ray.config import PlanConfig
 from dpe_ray.errors import PoolError
 from dpe_ray.plan.instruction import LONGEST, instruction

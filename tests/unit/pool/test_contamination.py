@@ -4,9 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from builders import make_png, make_sample
 from PIL import Image, ImageFilter
 
-from builders import make_png, make_sample
 from dpe_ray.pool.contamination import HeldOut
 from dpe_ray.pool.images import ImageStore
 from dpe_ray.types import Sample

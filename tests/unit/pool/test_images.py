@@ -2,8 +2,8 @@ import hashlib
 from pathlib import Path
 
 import pytest
-
 from builders import make_png
+
 from dpe_ray.errors import PoolError, StoreError
 from dpe_ray.pool.images import ImageStore
 

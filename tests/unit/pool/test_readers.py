@@ -4,8 +4,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-
 from builders import make_png, write_png
+
 from dpe_ray.errors import PoolError
 from dpe_ray.pool.readers import find_images, load_images
 
@@ -60,7 +60,8 @@ def test_jsonl_paths_are_relative_to_the_file_and_urls_are_fetched(tmp_path: Pat
 
 def test_bad_rows_become_reasons_and_the_others_are_read(tmp_path: Path) -> None:
     write_png(tmp_path / "a.png")
-    (tmp_path / "list.jsonl").write_text('{"path": "gone.png"}\n{broken\n{"path": 3}\n{"x": 1}\n[]\n{"path": "a.png"}\n')
+    lines = ['{"path": "gone.png"}', "{broken", '{"path": 3}', '{"x": 1}', "[]", '{"path": "a.png"}']
+    (tmp_path / "list.jsonl").write_text("\n".join(lines))
     found = list(load_images(find_images(str(tmp_path / "list.jsonl"))))
     assert [bool(f.error) for f in found] == [True, True, True, True, True, False]
     assert all(len(f.error.splitlines()) <= 1 for f in found)

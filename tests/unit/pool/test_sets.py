@@ -5,8 +5,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-
 from builders import make_png, write_png
+
 from dpe_ray.errors import PoolError
 from dpe_ray.pool.images import ImageStore
 from dpe_ray.pool.sets import ImagePool

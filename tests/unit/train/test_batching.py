@@ -40,14 +40,6 @@ def test_completions_start_in_one_column_whatever_the_prompt_length(tmp_path: Pa
     assert batch.rollout_logprobs[1].tolist() == [-5.0, 0.0]
 
 
-def test_a_sampled_picture_token_stays_a_target_but_is_no_input(tmp_path: Path) -> None:
-    group = make_group(make_prompt(tmp_path, 0), [2, 10], [1.0], [[40, 2, 41]])
-    batch = collate(training_sequences(group), pad_id=0, pictures=frozenset({2}))
-    assert batch.input_ids.tolist() == [[2, 10, 40, 0, 41]]
-    assert batch.completion_ids.tolist() == [[40, 2, 41]]
-    assert batch.mask.tolist() == [[1, 1, 1]]
-
-
 def test_groups_without_signal_are_left_out(tmp_path: Path) -> None:
     groups = [group_of(tmp_path, [1.0, 1.0]), group_of(tmp_path, [0.0, 1.0]), group_of(tmp_path, [0.0, 0.0])]
     assert informative(groups) == [groups[1]]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from train_support import make_groups
+from train_support import LocalPool, make_groups, make_prompt
 
 from dpe_ray.errors import TrainingError
 from dpe_ray.models.policy import load_policy, render
@@ -50,6 +50,18 @@ def test_logprobs_equal_those_of_each_sequence_alone(student: PolicyRef, tmp_pat
             assert torch.allclose(scored.logprobs[row, : ids.shape[1]], expected, atol=1e-4)
             assert not scored.logprobs[row, ids.shape[1] :].any()
             row += 1
+
+
+def test_trainer_and_engine_agree_on_every_token_even_on_a_sampled_placeholder(
+    student: PolicyRef, tmp_path: Path
+) -> None:
+    policy = load_policy(student)
+    prompts = [make_prompt(tmp_path, index) for index in range(8)]
+    groups = LocalPool(student).rollout(prompts, group_size=8, temperature=1.0, top_p=1.0, max_tokens=25, seed=1)
+    batch = batch_of(groups)
+    assert (batch.completion_ids == policy.model.config.image_token_id).any()
+    gap = CompletionLogprobs(policy, temperature=1.0)(batch).logprobs - batch.rollout_logprobs
+    assert float(gap.abs().max()) < 1e-4
 
 
 @pytest.mark.parametrize("tuning", ["full", "lora"])

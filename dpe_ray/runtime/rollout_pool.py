@@ -1,0 +1,48 @@
+"""Rollouts from the served student, for the workers that train it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ray import serve
+from ray.exceptions import RayError
+
+from dpe_ray.errors import ClusterError, DpeError, TrainingError
+from dpe_ray.runtime.serve_app import last_line, publish
+from dpe_ray.types import PolicyRef, Prompt, RolloutGroup
+
+PROMPTS_PER_CALL = 16
+"""Few enough that replicas share the work, enough to fill a batch."""
+
+
+@dataclass(frozen=True)
+class ServeRolloutPool:
+    """A RolloutPool through Serve. Works in any process of the cluster, also inside Ray Train workers."""
+
+    app: str
+    """Name of the entry of `models`."""
+
+    def rollout(self, prompts: Sequence[Prompt], *, group_size: int, temperature: float, top_p: float,
+                max_tokens: int, seed: int) -> list[RolloutGroup]:
+        """As `RolloutPool.rollout`. Raises TrainingError when replicas disagree about the policy, ClusterError."""
+        settings = {"group_size": group_size, "temperature": temperature, "top_p": top_p, "max_tokens": max_tokens,
+                    "seed": seed}
+        try:
+            handle = serve.get_app_handle(self.app)
+            calls = [handle.rollout.remote(prompts[at : at + PROMPTS_PER_CALL], settings)
+                     for at in range(0, len(prompts), PROMPTS_PER_CALL)]
+            groups: list[RolloutGroup] = [group for call in calls for group in call.result()]
+        except (RayError, RuntimeError) as error:
+            own = getattr(error, "cause", None)
+            if isinstance(own, DpeError):
+                raise own from error
+            raise ClusterError(f"models.{self.app}: no rollouts ({last_line(error)}); see Ray's logs") from error
+        if len(versions := {group.policy_version for group in groups}) > 1:
+            raise TrainingError(f"models.{self.app}: rollouts of one step come from policies {sorted(versions)}")
+        return groups
+
+    def publish(self, policy: PolicyRef) -> None:
+        """As `RolloutPool.publish`."""
+        try:
+            publish(self.app, policy)
+        except ClusterError as error:
+            raise TrainingError(str(error)) from error

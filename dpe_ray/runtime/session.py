@@ -1,0 +1,117 @@
+"""The Ray a run sits on: joined where there is one, else started here and ended with the run.
+
+`ray` is imported inside the functions, after its environment is set.
+"""
+
+import logging
+import os
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from dpe_ray.config import RunConfig
+from dpe_ray.errors import ClusterError
+
+QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
+}
+"""Keeps what Ray tells about itself away from the user's terminal."""
+DATA_WORKER_CPUS = 0.25
+TRAIN_WORKER_CPUS = 1.0
+
+
+@contextmanager
+def open(config: RunConfig) -> Iterator[None]:
+    """Hold a Ray for the time of a run. Raises ClusterError when it cannot be had or is too small.
+
+    Only a Ray that is started here is measured against what the run asks for: a cluster may add nodes.
+    """
+    ours = start(object_store_mb=config.runtime.object_store_mb)
+    try:
+        if ours:
+            require(asked_by(config))
+        yield
+    finally:
+        if ours:
+            stop()
+
+
+def start(*, num_cpus: int | None = None, object_store_mb: int = 256, address: str = "") -> bool:
+    """Join the Ray at `address`, at $RAY_ADDRESS (as in a job), or start one here; True when it was started here.
+
+    Takes 8-13 s. A started Ray demands a throw-away token from whoever connects. Raises ClusterError.
+    """
+    address = address or os.environ.get("RAY_ADDRESS", "")
+    prepare_environment(throw_away_token=not address)
+    import ray
+
+    if ray.is_initialized():
+        return False
+    quiet = {"logging_level": "warning", "log_to_driver": False, "namespace": "dpe_ray"}
+    try:
+        if address:
+            ray.init(address, **quiet)
+        else:
+            ray.init("local", num_cpus=num_cpus, include_dashboard=False, object_store_memory=object_store_mb * 2**20,
+                     **quiet)
+    except (ConnectionError, RuntimeError, ValueError, TimeoutError, OSError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ClusterError(f"ray at {address or 'this machine'}: {reason}; check address and token") from error
+    _calm_libraries()
+    return not address
+
+
+def stop() -> None:
+    """End the Ray that `start` started in this process, with everything on it."""
+    import ray
+
+    ray.shutdown()
+
+
+def prepare_environment(*, throw_away_token: bool) -> None:
+    """Set what Ray reads from the environment; nothing that the user has set is changed."""
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    if throw_away_token:
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+        if "RAY_AUTH_TOKEN_PATH" not in os.environ:
+            os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+
+
+def asked_by(config: RunConfig) -> dict[str, tuple[float, float]]:
+    """CPUs and GPUs that the parts of a run hold at once at the most, by part. Workers beyond the first can wait."""
+    asked = {
+        f"models.{name} ({model.replicas.max} x {model.num_cpus:g})":
+            (model.replicas.max * model.num_cpus, model.replicas.max * model.num_gpus)
+        for name, model in config.models.items() if model.engine
+    }
+    workers = config.supply.workers.min
+    asked[f"supply.workers ({workers} x {DATA_WORKER_CPUS:g})"] = (workers * DATA_WORKER_CPUS, 0.0)
+    asked[f"train (1 x {TRAIN_WORKER_CPUS:g})"] = (TRAIN_WORKER_CPUS, 0.0)
+    return asked
+
+
+def require(asked: Mapping[str, tuple[float, float]]) -> None:
+    """Raise ClusterError, saying what is missing, when the cluster as it is cannot hold all parts together."""
+    import ray
+
+    there = ray.cluster_resources()
+    for kind, index in (("CPU", 0), ("GPU", 1)):
+        total, have = sum(parts[index] for parts in asked.values()), there.get(kind, 0.0)
+        if total > have + 1e-6:
+            parts = ", ".join(f"{name} = {part[index]:g}" for name, part in asked.items() if part[index])
+            raise ClusterError(f"the run asks for {total:g} {kind}s ({parts}) and the cluster has {have:g}: "
+                               f"{total - have:g} are missing; lower num_{kind.lower()}s, replicas or workers")
+
+
+def _calm_libraries() -> None:
+    from ray.data import DataContext
+
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    for name in ("ray", "ray.data", "ray.serve", "ray.train"):
+        logging.getLogger(name).setLevel(logging.WARNING)

@@ -1,0 +1,209 @@
+"""Served models, asked by the official client and by training."""
+
+import asyncio
+import base64
+import io
+import json
+import os
+import signal
+import urllib.request
+from collections.abc import Sequence
+
+import openai
+import pytest
+import ray
+import torch
+from PIL import Image
+from ray import serve
+
+from dpe_ray.config import ModelConfig, Workers
+from dpe_ray.errors import BadRequest, ClusterError, TrainingError
+from dpe_ray.micro.student import build_model, build_processor, save_student
+from dpe_ray.models.openai_chat import ChatSpec
+from dpe_ray.models.policy import load_policy, save_policy
+from dpe_ray.ports import ChatRequest, Message
+from dpe_ray.runtime import serve_app
+from dpe_ray.runtime.rollout_pool import ServeRolloutPool
+from dpe_ray.types import Answer, AnswerKind, ImageRef, PolicyRef, Prompt, Sample
+
+
+def png(colour="red"):
+    file = io.BytesIO()
+    Image.new("RGB", (64, 64), colour).save(file, "PNG")
+    return file.getvalue()
+
+
+def user(text="What colour?", colour="red"):
+    url = "data:image/png;base64," + base64.b64encode(png(colour)).decode()
+    return [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": text}]}]
+
+
+@pytest.fixture(scope="module")
+def student(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("student")
+    processor = build_processor(["What colour has the shape ? red blue green answer: 1. 2."])
+    save_student(build_model(processor, seed=0), processor, folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def adapter(student, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("adapter")
+    policy = load_policy(PolicyRef(student), trainable="lora")
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for name, parameter in policy.model.named_parameters():
+            if "lora_" in name:
+                parameter.normal_(std=0.3)
+    save_policy(policy.model, policy.processor, folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def url(ray_session, student):
+    model = ModelConfig(source=student, engine="transformers", replicas=Workers(min=2, max=2), num_cpus=0.25)
+    yield serve_app.serve_models({"student": model})["student"]
+    serve_app.shutdown()
+
+
+@pytest.fixture
+def client(url):
+    return openai.OpenAI(base_url=url, api_key="none", max_retries=0)
+
+
+def texts(reply):
+    return [choice.message.content for choice in reply.choices]
+
+
+def test_the_official_client_reads_models_and_answers(client):
+    assert [m.id for m in client.models.list()] == ["student"]
+    reply = client.chat.completions.create(model="student", messages=user(), n=3, temperature=0, max_tokens=5)
+    assert len(set(texts(reply))) == 1
+    assert [c.index for c in reply.choices] == [0, 1, 2]
+    assert reply.system_fingerprint == "v0"
+    assert reply.usage.prompt_tokens > 16
+    assert reply.usage.completion_tokens == 15
+
+
+def test_a_seed_repeats_a_sampled_reply(client):
+    ask = {"model": "student", "messages": user(), "n": 4, "temperature": 1.0, "max_tokens": 6}
+    first, again, other = (client.chat.completions.create(**ask, seed=seed) for seed in (5, 5, 6))
+    assert texts(first) == texts(again) != texts(other)
+
+
+def test_an_image_changes_the_answer_and_logprobs_come_when_asked(client):
+    ask = {"model": "student", "temperature": 0, "max_tokens": 6, "logprobs": True}
+    red, blue = (client.chat.completions.create(messages=user(colour=c), **ask) for c in ("red", "blue"))
+    logprobs = [[t.logprob for t in reply.choices[0].logprobs.content] for reply in (red, blue)]
+    assert len(logprobs[0]) == 6
+    assert logprobs[0] != logprobs[1]
+    assert all(value <= 0 for value in logprobs[0])
+
+
+@pytest.mark.parametrize(("wrong", "named"), [
+    ({"tools": []}, "tools"), ({"frequency_penalty": 0.5}, "frequency_penalty"), ({"n": 0}, "n"),
+    ({"temperature": -1}, "temperature"), ({"top_logprobs": 5}, "top_logprobs"), ({"extra_body": {"top_k": 3}}, "top_k"),
+    ({"response_format": {"type": "json_object"}}, "response_format"), ({"model": "other"}, "model"),
+    ({"messages": []}, "messages"), ({"stream": True}, "stream"),
+    ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "http://host/a.png"}}]}]}, ""),
+    ({"messages": [{"role": "user", "content": "<image>"}]}, "messages"),
+])  # fmt: skip
+def test_what_is_not_supported_is_a_400_that_names_it(client, wrong, named):
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.chat.completions.create(**{"model": "student", "messages": user(), "max_tokens": 3, **wrong})
+    assert named in caught.value.body["message"]
+    assert caught.value.type == "invalid_request_error"
+
+
+def test_a_body_that_is_no_json_is_a_400(url):
+    request = urllib.request.Request(f"{url}/chat/completions", b"no json", {"Content-Type": "application/json"})
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(request, timeout=20)
+    assert caught.value.code == 400
+    assert "no JSON" in json.load(caught.value)["error"]["message"]
+
+
+async def test_our_own_client_gets_many_answers_at_once(url):
+    model = ChatSpec("student", url, "student", concurrency=32).open()
+    request = ChatRequest((Message("user", "What colour?"),), "student", "i", "answer@1", n=3, max_tokens=4)
+    replies = await asyncio.gather(*[model.chat(request) for _ in range(40)])
+    assert {reply.texts for reply in replies} == {replies[0].texts}
+    assert {reply.model for reply in replies} == {"student@v0"}
+
+
+def test_a_published_policy_reaches_every_replica_and_later_ones(client, student, adapter, url):
+    ask = {"model": "student", "messages": user(), "temperature": 0, "max_tokens": 8}
+    before = texts(client.chat.completions.create(**ask))
+    serve_app.publish("student", PolicyRef(student, adapter, 3))
+    replies = [client.chat.completions.create(**ask) for _ in range(12)]
+    assert {reply.system_fingerprint for reply in replies} == {"v3"}
+    assert texts(replies[0]) != before
+    kill_replicas("student")
+    replies = [ask_patiently(client, ask) for _ in range(12)]
+    assert {reply.system_fingerprint for reply in replies} == {"v3"}
+    serve_app.publish("student", PolicyRef(student))
+    assert texts(client.chat.completions.create(**ask)) == before
+
+
+def kill_replicas(app):
+    deployment = serve.status().applications[app].deployments["ChatApp"]
+    assert deployment.replica_states
+    pids = serve.get_app_handle(app).broadcast("pid").results() if hasattr(serve_app.ChatApp, "pid") else []
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+
+
+def ask_patiently(client, ask):
+    return client.with_options(max_retries=8).chat.completions.create(**ask)
+
+
+def test_a_policy_that_cannot_be_loaded_is_a_cluster_error_and_the_old_one_stays(client, student):
+    with pytest.raises(ClusterError, match="policy 9 was not loaded"):
+        serve_app.publish("student", PolicyRef("/nowhere", version=9))
+    serve_app.publish("student", PolicyRef(student))
+    with pytest.raises(TrainingError):
+        ServeRolloutPool("student").publish(PolicyRef("/nowhere", version=9))
+    serve_app.publish("student", PolicyRef(student))
+
+
+@pytest.fixture
+def prompts(tmp_path):
+    (tmp_path / "a.png").write_bytes(png())
+    image = ImageRef("a" * 64, "0" * 16, 64, 64, "image/png", str(tmp_path / "a.png"))
+    questions = [f"What colour{' red' * (i % 5)}{' blue' * i}?" for i in range(40)]
+    return [Prompt(Sample((image,), q, Answer(AnswerKind.TEXT, "red")), q) for q in questions]
+
+
+SETTINGS = {"group_size": 3, "temperature": 1.0, "top_p": 1.0, "max_tokens": 4, "seed": 1}
+
+
+def test_rollouts_come_in_order_under_one_version(url, prompts):
+    groups = ServeRolloutPool("student").rollout(prompts, **SETTINGS)
+    assert [g.prompt.text for g in groups] == [p.text for p in prompts]
+    assert all(len(g.rollouts) == 3 and g.policy_version == 0 and g.prompt_ids for g in groups)
+    assert groups == ServeRolloutPool("student").rollout(prompts, **SETTINGS)
+
+
+def test_an_engines_own_error_crosses_as_itself(url, prompts):
+    with pytest.raises(BadRequest, match=r"exceed the context"):
+        ServeRolloutPool("student").rollout(prompts[:1], **{**SETTINGS, "max_tokens": 10_000})
+
+
+def test_the_pool_works_inside_a_task(url, prompts):
+    @ray.remote(num_cpus=0.1)
+    def work(pool: ServeRolloutPool, prompts: Sequence[Prompt]) -> int:
+        return len(pool.rollout(prompts, **SETTINGS))
+
+    assert ray.get(work.remote(ServeRolloutPool("student"), prompts[:2])) == 2
+
+
+def test_an_unknown_app_is_a_cluster_error(url, prompts):
+    with pytest.raises(ClusterError, match="nobody"):
+        ServeRolloutPool("nobody").rollout(prompts, **SETTINGS)
+
+
+def test_a_model_that_cannot_be_served_is_one_line(ray_session):
+    with pytest.raises(ClusterError, match="cannot be served") as caught:
+        serve_app.serve_models({"broken": ModelConfig(source="/nowhere", engine="transformers")})
+    assert "\n" not in str(caught.value)
+    serve.delete("broken")

@@ -1,0 +1,105 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from dpe_ray.config import ROLES, DecisionConfig, RunConfig, load_config, parse_config
+from dpe_ray.errors import ConfigError
+
+JOBS = Path(__file__).parents[2] / "jobs"
+SMALLEST: dict[str, Any] = {
+    "name": "x",
+    "models": {"student": {"source": "dir", "engine": "transformers"}, "teacher": {"base_url": "https://host/v1"}},
+    "pool": {"source": "images"},
+    "probe": {"source": "probe.parquet"},
+    "decision": {"suite": "gate.parquet"},
+}
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "run.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def load(tmp_path: Path, *overrides: str, **tree: Any) -> RunConfig:
+    return load_config(write(tmp_path, yaml.safe_dump(SMALLEST | tree)), overrides)
+
+
+@pytest.mark.parametrize("path", sorted(JOBS.glob("*.yaml")), ids=lambda path: path.name)
+def test_every_job_of_the_repository_is_valid(path: Path) -> None:
+    assert load_config(path).name
+
+
+def test_the_file_overrides_the_preset_and_set_overrides_both(tmp_path: Path) -> None:
+    config = load(tmp_path, "plan.total=64", "train.lr=1e-4", preset="dpe", plan={"replay": 0.1}, support={"source": "s"})
+    assert (config.plan.total, config.plan.replay, config.plan.floor) == (64, 0.1, 0.02)
+    assert config.train.updates_per_step == 4
+    assert config.rounds == 3
+
+
+def test_the_preset_dpe_pins_the_numbers_of_the_paper(tmp_path: Path) -> None:
+    config = load(tmp_path, preset="dpe")
+    train = config.train
+    assert (train.group_size, train.prompts_per_step, train.updates_per_step, train.steps) == (8, 512, 4, 10)
+    assert (train.lr, train.kl, train.clip_low, train.clip_high, train.clip_dual) == (1e-6, 0.01, 0.2, 0.3, 3.0)
+    assert (config.supply.pass_rate, config.supply.pass_rate_samples, config.probe.size) == ((0.3, 0.8), 9, 200)
+    assert train.reward == {"accuracy": 0.9, "format": 0.1}
+    assert not train.drop_equal_groups
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("plan.totl=5", "plan.totl: no such key"),
+        ("plan.total=0", "plan.total: Input should be greater than or equal to 1 (got 0)"),
+        ("plan.total=many", "plan.total"),
+        ("supply.pass_rate=[0.8, 0.3]", "is no band"),
+        ("supply.workers={min: 3, max: 2}", "max 2 is below min 3"),
+        ("roles={jugde: teacher}", "no such role"),
+        ("roles.default=nobody", "no model 'nobody' under models"),
+        ("models.student={base_url: https://host/v1}", "must be served by this run"),
+        ("models.teacher={}", "give either base_url"),
+        ("plan.replay=0.5", "needs support"),
+        ("preset=none", "no preset 'none'; there are dpe"),
+        ("plan", "write it as a.b=value"),
+        ("name.x=3", "name is a value"),
+        ("plan.total={", "is no YAML value"),
+    ],
+)
+def test_a_wrong_key_or_value_is_one_line_that_names_it(tmp_path: Path, override: str, message: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        load(tmp_path, override)
+    assert message in str(error.value)
+    assert len(str(error.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("text", ["", "[1]", "a: b: c", "\0", "name: x"])
+def test_a_file_that_is_no_run_is_one_line(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        load_config(write(tmp_path, text))
+    assert len(str(error.value).splitlines()) == 1
+
+
+def test_a_missing_file_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_config(tmp_path / "gone.yaml")
+
+
+def test_the_resolved_tree_parses_to_an_equal_config(tmp_path: Path) -> None:
+    config = load(tmp_path, preset="dpe")
+    assert parse_config(config.model_dump(mode="json"), "config.json") == config
+
+
+def test_every_role_has_a_model_and_the_default_answers_for_the_rest(tmp_path: Path) -> None:
+    models = SMALLEST["models"] | {"big": {"base_url": "https://big/v1"}}
+    config = load(tmp_path, models=models, roles={"default": "teacher", "judge": "big"})
+    assert {role: config.model_of(role) for role in ROLES if config.model_of(role) != "teacher"} == {"judge": "big"}
+
+
+def test_a_config_is_frozen() -> None:
+    config = DecisionConfig(suite="gate")
+    with pytest.raises(ValidationError):
+        config.margin = 0.1  # type: ignore[misc]
