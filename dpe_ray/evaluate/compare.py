@@ -17,9 +17,9 @@ def compare(
 ) -> Comparison:
     """Pair the items that both policies were judged on, and decide.
 
-    `rollback` when the macro change is not superior (its interval reaches 0), when a category fell for certain, or when
-    its observed fall exceeds the margin; else `accept`, and the reasons name every category in which a fall beyond the
-    margin could not be excluded. Raises PoolError when the two answered different items, ModelUnavailable when no
+    `rollback` when the macro change is not superior (its interval reaches 0), when a category fell for certain, or, with
+    `guard: proven`, when one is not shown to be non-inferior; else `accept`, and the reasons name every category in
+    which a fall beyond the margin could not be excluded. Raises PoolError when the two answered different items, ModelUnavailable when no
     item was judged under both.
     """
     pairs = pair_up(before, after)
@@ -89,8 +89,8 @@ def _against(
     for name, c in changes.items():
         if c.p_fall < alpha:
             reasons.append(f"{name} fell for certain: {c.change:+.3f} on {c.n} items (p {c.p_fall:.3g}).")
-        elif c.change < -config.margin and c.p_inferior >= alpha:
-            reasons.append(f"{name} fell by more than the margin of {config.margin}: {c.change:+.3f} on {c.n} items.")
+        elif config.guard == "proven" and c.p_inferior >= alpha:
+            reasons.append(f"{name} is not proven to have fallen by less than {config.margin}: {c.change:+.3f}.")
     return reasons
 
 

@@ -1,6 +1,7 @@
 """Pretrain the micro student from scratch: `python -m dpe_ray.micro.pretrain --out DIR --seed 0 --plan A`.
 
-Three phases on one CPU thread: eyes (image tokens name their cell and its content), trunk (all shown skills, right
+Four phases on one CPU thread: eyes (image tokens name their cell and its content), reading (rows of cells are
+described; without it the lookup of a cell takes thousands of steps to form), trunk (all shown skills, right
 rules only, with a describing task), plant (the plan's misconceptions). The trunk is kept under `OUT-trunk`; with
 `--trunk DIR` only the plant phase runs. Axes: B lessons, T tokens, N tokens with a target, V vocabulary.
 """
@@ -40,7 +41,7 @@ log = logging.getLogger(__name__)
 
 SHOWN = tuple(name for name in SKILLS if name not in UNSHOWN)
 BATCH = 64
-EYES_STEPS, TRUNK_STEPS, PLANT_STEPS = 500, 3000, 350
+EYES_STEPS, READ_STEPS, TRUNK_STEPS, PLANT_STEPS = 500, 400, 3000, 350
 EYES_LR, TRUNK_LR, PLANT_LR = 2e-3, 2e-3, 5e-4
 WARMUP_STEPS = 100
 EMPTY_WEIGHT = 0.2
@@ -192,12 +193,13 @@ def _optimise(
 
 
 def grow_trunk(folder: Path, seed: int, scale: float) -> None:
-    """Eyes and trunk phases from scratch; writes a student without misconceptions."""
+    """Eyes, reading and trunk phases from scratch; writes a student without misconceptions."""
     rng = Random(seed)
     processor = build_processor(world_texts(seed))
     model = build_model(processor, seed).train()
     open_eyes(model, processor, rng, int(EYES_STEPS * scale))
-    teach(model, processor, TRUNK, rng, num_steps=int(TRUNK_STEPS * scale), peak_lr=TRUNK_LR, describe=0.15)
+    for num_steps, describe in ((READ_STEPS, 1.0), (TRUNK_STEPS, 0.1)):
+        teach(model, processor, TRUNK, rng, num_steps=int(num_steps * scale), peak_lr=TRUNK_LR, describe=describe)
     save_student(model, processor, folder)
 
 

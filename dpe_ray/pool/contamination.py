@@ -22,7 +22,7 @@ SAME_BITS = 4
 NEAR_BITS = 10
 """Of 64: image and question together are near."""
 SAME_PIXELS = 8.0
-"""Mean absolute difference of grey thumbnails, of 255: re-encoding and scaling stay below 4."""
+"""Mean absolute difference of grey thumbnails, of 255: re-encoding, scaling and a light blur stay far below."""
 SAME_QUESTION = 0.9
 """Ratio of matching characters of normalised questions."""
 SIDE = 32

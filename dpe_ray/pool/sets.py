@@ -1,5 +1,6 @@
 """The unlabelled pool, drawn from in a seeded order that goes on where the last round stopped."""
 
+import logging
 from collections.abc import Iterator
 from functools import cached_property
 from itertools import islice
@@ -10,6 +11,8 @@ from dpe_ray.pool.images import ImageStore
 from dpe_ray.pool.readers import Address, Found, find_images, load_images
 from dpe_ray.seeds import child_seed
 from dpe_ray.types import ImageRef, Rejection
+
+log = logging.getLogger(__name__)
 
 CHUNK = 32
 """Images read together, so that a row group is opened once for all of them that it holds."""
@@ -25,6 +28,10 @@ class ImagePool:
     def addresses(self) -> list[Address]:
         """All images, in the order of the source. Raises PoolError when there is none."""
         return find_images(self._source)
+
+    def check(self) -> None:
+        """Look for images now rather than at the first draw. Raises PoolError when there is none."""
+        log.debug("%s: %d images", self._source, len(self.addresses))
 
     def draw(self, count: int, *, seed: int, cursor: int = 0) -> Iterator[ImageRef | Rejection]:
         """Yield one result for each of `count` positions from `cursor` on, lazily; the next draw begins behind them.

@@ -56,11 +56,12 @@ def load_sets(config: RunConfig, run: RunFolder) -> Sets:
     def read(source: str, name: str) -> tuple[Sample, ...]:
         return read_samples(path(source), store, provenance=name)
 
+    pool = ImagePool(path(config.pool.source), store)
+    pool.check()
     probe, gate = read(config.probe.source, "probe"), read(config.decision.suite, "gate")
     finals = [Suite(suite.suite, read(suite.suite, "final")) for suite in config.final]
     final = tuple(sample for suite in finals for sample in suite.samples)
     support = read(config.support.source, "support") if config.support else ()
     check_disjoint({"support": support, "probe": probe, "gate": gate, "final": final})
-    pool = ImagePool(path(config.pool.source), store)
     names = suite_of([Suite(config.decision.suite, gate), *finals])
     return Sets(pool, support, probe, gate, final, names, HeldOut.build((*probe, *gate, *final)))

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from ray import serve
 from ray.exceptions import RayError
+from ray.serve.exceptions import RayServeException
 
 from dpe_ray.errors import ClusterError, DpeError, TrainingError
 from dpe_ray.runtime.serve_app import last_line, publish
@@ -31,7 +32,7 @@ class ServeRolloutPool:
             calls = [handle.rollout.remote(prompts[at : at + PROMPTS_PER_CALL], settings)
                      for at in range(0, len(prompts), PROMPTS_PER_CALL)]
             groups: list[RolloutGroup] = [group for call in calls for group in call.result()]
-        except (RayError, RuntimeError) as error:
+        except (RayError, RayServeException, RuntimeError) as error:
             own = getattr(error, "cause", None)
             if isinstance(own, DpeError):
                 raise own from error

@@ -1,6 +1,7 @@
 """Models of the run as Ray Serve apps: one per entry of `models`, each an OpenAI-compatible endpoint on loopback."""
 
 import asyncio
+import logging
 import os
 import socket
 import time
@@ -15,6 +16,8 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from ray import serve
 from ray.exceptions import RayError
+from ray.serve.context import _get_global_client
+from ray.serve.exceptions import RayServeException
 
 from dpe_ray.config import ModelConfig
 from dpe_ray.errors import BadRequest, ClusterError, ModelUnavailable, PoolError
@@ -38,23 +41,22 @@ class PolicyBoard:
     """Which policy every app serves, for replicas that start after a policy was published."""
 
     def __init__(self) -> None:
-        self._policies: dict[str, PolicyRef] = {}
+        self._policies: dict[str, PolicyRef | None] = {}
 
     def put(self, app: str, policy: PolicyRef | None) -> None:
-        """Write down; None forgets."""
-        if policy is None:
-            self._policies.pop(app, None)
-        else:
-            self._policies[app] = policy
+        """Write down; None: the source of the entry is served."""
+        self._policies[app] = policy
 
     def get(self, app: str) -> PolicyRef | None:
-        """None before the first publication: the source of the entry is served."""
+        """None before the first publication."""
         return self._policies.get(app)
 
+    def apps(self) -> list[str]:
+        """All that were ever served."""
+        return list(self._policies)
 
-@serve.deployment
-@serve.ingress(api)
-class ChatApp:
+
+class ChatShell:
     """Shell around one engine."""
 
     def __init__(self, name: str, engine: str, source: str, options: dict[str, Any]) -> None:
@@ -116,7 +118,8 @@ def serve_models(models: Mapping[str, ModelConfig], *, port: int = 0, threads: i
     `port` 0 picks a free one. Serving again replaces the app and forgets what was published. Raises ClusterError.
     """
     entries = {name: model for name, model in models.items() if model.engine}
-    port = port or _free_port()
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
+    port = _running_port(port) or port or _free_port()
     board = _board()
     ray.get([board.put.remote(name, None) for name in entries])
     try:
@@ -125,8 +128,8 @@ def serve_models(models: Mapping[str, ModelConfig], *, port: int = 0, threads: i
             serve.RunTarget(_app(name, model, threads), name=name, route_prefix=f"/{name}", logging_config=_LOGGING)
             for name, model in entries.items()
         ])
-    except (RayError, RuntimeError, ValueError) as error:
-        raise ClusterError(f"models {', '.join(entries)}: cannot be served ({last_line(error)})") from error
+    except (RayError, RayServeException, RuntimeError, ValueError) as error:
+        raise ClusterError(f"models {', '.join(entries)}: cannot be served ({_why_not(error)})") from error
     for name in entries:
         _wait_until_ready(f"http://{HOST}:{port}/{name}")
     return {name: f"http://{HOST}:{port}/{name}/v1" for name in entries}
@@ -137,16 +140,18 @@ def publish(name: str, policy: PolicyRef) -> None:
     try:
         ray.get(_board().put.remote(name, policy))
         versions = serve.get_app_handle(name).broadcast("load_policy", policy).results()
-    except (RayError, RuntimeError) as error:
+    except (RayError, RayServeException, RuntimeError) as error:
         raise ClusterError(f"models.{name}: policy {policy.version} was not loaded ({last_line(error)})") from error
     if not versions or set(versions) != {policy.version}:
         raise ClusterError(f"models.{name}: replicas serve policies {sorted(versions)} instead of {policy.version}")
 
 
 def shutdown() -> None:
-    """Take down Serve with all apps, and what was published."""
-    serve.shutdown()
-    ray.kill(_board())
+    """Take down our apps and what was published. Serve itself stays: a cluster may hold others' apps."""
+    board = _board()
+    for name in ray.get(board.apps.remote()):
+        serve.delete(name)
+    ray.kill(board)
 
 
 def _app(name: str, model: ModelConfig, threads: int) -> serve.Application:
@@ -157,9 +162,8 @@ def _app(name: str, model: ModelConfig, threads: int) -> serve.Application:
     options = {"threads": threads, **model.options} if model.engine == "transformers" else model.options
     source = str(Path(model.source).absolute()) if Path(model.source).exists() else model.source
     actor = {"num_cpus": model.num_cpus, "num_gpus": model.num_gpus}
-    deployment: Any = ChatApp  # the decorators made it one
-    deployment = deployment.options(name="ChatApp", ray_actor_options=actor, max_ongoing_requests=_ONGOING,
-                                    max_constructor_retry_count=1, **scale)
+    deployment = ChatApp.options(name="ChatApp", ray_actor_options=actor, max_ongoing_requests=_ONGOING,
+                                 max_constructor_retry_count=1, **scale)
     return deployment.bind(name, model.engine, source, dict(options))
 
 
@@ -167,6 +171,15 @@ def _board() -> Any:
     # detached: apps outlive the driver of a job, and so must what they serve
     remote = ray.remote(num_cpus=0)(PolicyBoard)
     return remote.options(name=_BOARD, namespace=_NAMESPACE, get_if_exists=True, lifetime="detached").remote()
+
+
+def _why_not(error: Exception) -> str:
+    """What the replicas said, where one did not start; else what Serve said."""
+    for name, app in serve.status().applications.items():
+        for deployment in app.deployments.values():
+            if app.status == "DEPLOY_FAILED" and deployment.message:
+                return f"models.{name}: {deployment.message.strip().splitlines()[-1][:400]}"
+    return last_line(error)
 
 
 async def _json(http: Request) -> object:
@@ -197,8 +210,17 @@ def _wait_until_ready(url: str) -> None:
                 return
         except (urllib.error.URLError, OSError) as error:
             if time.monotonic() > deadline:
-                raise ClusterError(f"{url} does not answer ({error}); is Serve running with another port?") from error
+                raise ClusterError(f"{url} does not answer ({error}); see the Serve logs of this session") from error
         time.sleep(0.1)
+
+
+def _running_port(wanted: int) -> int:
+    """Port of a Serve that runs already, or 0."""
+    client = _get_global_client(raise_if_no_controller_running=False)
+    running = int(client.http_config.port) if client else 0
+    if running and wanted not in (0, running):
+        raise ClusterError(f"runtime.http_port: Serve of this cluster listens on {running}, not on {wanted}; use 0")
+    return running
 
 
 def _free_port() -> int:
@@ -211,3 +233,7 @@ def last_line(error: BaseException) -> str:
     """What a remote traceback ends with."""
     lines = str(error).strip().splitlines()
     return lines[-1][:300] if lines else type(error).__name__
+
+
+# Serve pickles the class with what it finds here: everything must be defined before
+ChatApp: Any = serve.deployment(serve.ingress(api)(ChatShell))

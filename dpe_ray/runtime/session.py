@@ -6,6 +6,7 @@
 import logging
 import os
 import secrets
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -20,7 +21,6 @@ QUIET = {
 }
 """Keeps what Ray tells about itself away from the user's terminal."""
 DATA_WORKER_CPUS = 0.25
-TRAIN_WORKER_CPUS = 1.0
 
 
 @contextmanager
@@ -72,10 +72,13 @@ def stop() -> None:
 
 
 def prepare_environment(*, throw_away_token: bool) -> None:
-    """Set what Ray reads from the environment; nothing that the user has set is changed."""
+    """Set what Ray reads from the environment; nothing that the user has set is changed.
+
+    An imported Ray has read its authentication mode already: then it keeps to its own token file.
+    """
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
-    if throw_away_token:
+    if throw_away_token and "ray" not in sys.modules:
         os.environ.setdefault("RAY_AUTH_MODE", "token")
         if "RAY_AUTH_TOKEN_PATH" not in os.environ:
             os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
@@ -90,7 +93,9 @@ def asked_by(config: RunConfig) -> dict[str, tuple[float, float]]:
     }
     workers = config.supply.workers.min
     asked[f"supply.workers ({workers} x {DATA_WORKER_CPUS:g})"] = (workers * DATA_WORKER_CPUS, 0.0)
-    asked[f"train (1 x {TRAIN_WORKER_CPUS:g})"] = (TRAIN_WORKER_CPUS, 0.0)
+    train = config.train
+    gpus = train.workers if train.use_gpu else 0
+    asked[f"train ({train.workers} x {train.num_cpus:g})"] = (train.workers * train.num_cpus, gpus)
     return asked
 
 

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import lru_cache
 
+import torch
+
 from dpe_ray.errors import TrainingError
 from dpe_ray.models.policy import LoadedPolicy, load_policy
 from dpe_ray.ports import RolloutPool
@@ -44,7 +46,7 @@ def train(
     rubric = Rubric(settings.reward, parts)
     share = min(settings.prompts_per_step, len(prompts))
     _check(share, world)
-    trainer = GrpoTrainer(_trainable(policy, settings), settings, world)
+    trainer = GrpoTrainer(_trainable(policy, settings, seed), settings, world)
     key = content_id([(p.sample.id, p.text) for p in prompts], asdict(policy), asdict(settings), seed)
     folders = StepFolders(out, key, policy, trainer)
     progress = folders.resume()
@@ -135,8 +137,12 @@ def _check(share: int, world: World) -> None:
         raise TrainingError(f"{share} prompts a step for {world.size} workers; lower train.workers")
 
 
-def _trainable(policy: PolicyRef, settings: GrpoSettings) -> LoadedPolicy:
-    return load_policy(policy, trainable=settings.tuning, lora_rank=settings.lora_rank, lora_alpha=settings.lora_alpha)
+def _trainable(policy: PolicyRef, settings: GrpoSettings, seed: int) -> LoadedPolicy:
+    """Load the policy; a new adapter starts the same on every rank and after every restart."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(child_seed(seed, "adapter"))
+        return load_policy(policy, trainable=settings.tuning, lora_rank=settings.lora_rank,
+                           lora_alpha=settings.lora_alpha)
 
 
 def _publish(pool: RolloutPool, policy: PolicyRef, world: World, device: str) -> None:

@@ -61,7 +61,8 @@ class GrpoTrainer:
         for update, old_logprobs in zip(updates, old, strict=True):
             sums.update(self._update(update, old_logprobs))
         dropped = self.world.total(len(groups) - len(kept), device=self.settings.device)[0]
-        return _metrics(sums) | {"groups_dropped": dropped}
+        kl = {"kl": sums["kl"] / max(sums["tokens"], 1.0)} if self.settings.kl else {}
+        return _metrics(sums) | kl | {"groups_dropped": dropped}
 
     def reference_hash(self) -> str:
         """SHA-256 of the reference's weights: stays the same for the whole round."""
@@ -151,7 +152,7 @@ def _sizes(batch: MicroBatch) -> tuple[float, float]:
 def _metrics(sums: Counter[str]) -> dict[str, float]:
     """Turn sums over the updates of a step into means per token or per update, under TRL's names."""
     tokens, updates = max(sums["tokens"], 1.0), max(sums["updates"], 1.0)
-    metrics = {
+    return {
         "loss": sums["loss"] / updates,
         "grad_norm": sums["grad_norm"] / updates,
         "clip_ratio": sums["clipped"] / tokens,
@@ -160,4 +161,3 @@ def _metrics(sums: Counter[str]) -> dict[str, float]:
         "logprob_gap": sums["gap"] / tokens,
         "entropy": sums["entropy"] / tokens,
     }
-    return metrics | ({"kl": sums["kl"] / tokens} if "kl" in sums else {})

@@ -35,7 +35,11 @@ def png(colour="red"):
 
 def user(text="What colour?", colour="red"):
     url = "data:image/png;base64," + base64.b64encode(png(colour)).decode()
-    return [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": text}]}]
+    parts = [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": text}]
+    return [{"role": "user", "content": parts}]
+
+
+REMOTE = [{"type": "image_url", "image_url": {"url": "http://host/a.png"}}]
 
 
 @pytest.fixture(scope="module")
@@ -102,10 +106,11 @@ def test_an_image_changes_the_answer_and_logprobs_come_when_asked(client):
 
 @pytest.mark.parametrize(("wrong", "named"), [
     ({"tools": []}, "tools"), ({"frequency_penalty": 0.5}, "frequency_penalty"), ({"n": 0}, "n"),
-    ({"temperature": -1}, "temperature"), ({"top_logprobs": 5}, "top_logprobs"), ({"extra_body": {"top_k": 3}}, "top_k"),
+    ({"temperature": -1}, "temperature"), ({"top_logprobs": 5}, "top_logprobs"),
+    ({"extra_body": {"top_k": 3}}, "top_k"),
     ({"response_format": {"type": "json_object"}}, "response_format"), ({"model": "other"}, "model"),
     ({"messages": []}, "messages"), ({"stream": True}, "stream"),
-    ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "http://host/a.png"}}]}]}, ""),
+    ({"messages": [{"role": "user", "content": REMOTE}]}, "data URI"),
     ({"messages": [{"role": "user", "content": "<image>"}]}, "messages"),
 ])  # fmt: skip
 def test_what_is_not_supported_is_a_400_that_names_it(client, wrong, named):
@@ -146,9 +151,8 @@ def test_a_published_policy_reaches_every_replica_and_later_ones(client, student
 
 
 def kill_replicas(app):
-    deployment = serve.status().applications[app].deployments["ChatApp"]
-    assert deployment.replica_states
-    pids = serve.get_app_handle(app).broadcast("pid").results() if hasattr(serve_app.ChatApp, "pid") else []
+    pids = serve.get_app_handle(app).broadcast("pid").results()
+    assert len(set(pids)) == 2
     for pid in pids:
         os.kill(pid, signal.SIGKILL)
 
@@ -197,6 +201,11 @@ def test_the_pool_works_inside_a_task(url, prompts):
     assert ray.get(work.remote(ServeRolloutPool("student"), prompts[:2])) == 2
 
 
+def test_another_port_than_the_running_one_is_refused(url, student):
+    with pytest.raises(ClusterError, match="not on 12345"):
+        serve_app.serve_models({"more": ModelConfig(source=student, engine="transformers")}, port=12345)
+
+
 def test_an_unknown_app_is_a_cluster_error(url, prompts):
     with pytest.raises(ClusterError, match="nobody"):
         ServeRolloutPool("nobody").rollout(prompts, **SETTINGS)
@@ -207,3 +216,19 @@ def test_a_model_that_cannot_be_served_is_one_line(ray_session):
         serve_app.serve_models({"broken": ModelConfig(source="/nowhere", engine="transformers")})
     assert "\n" not in str(caught.value)
     serve.delete("broken")
+
+
+async def test_outages_of_an_engine_look_like_outages_of_an_endpoint(ray_session, tmp_path):
+    (tmp_path / "truth").write_text("")
+    down = ModelConfig(source=str(tmp_path / "truth"), engine="oracle", options={"outage_rate": 1.0})
+    client = openai.OpenAI(base_url=serve_app.serve_models({"down": down})["down"], api_key="none", max_retries=0)
+    seen = set()
+    for shade in range(24):
+        try:
+            client.chat.completions.create(model="down", messages=user(colour=(shade, 0, 0)))
+        except openai.APIStatusError as error:
+            seen.add(error.status_code)
+        except openai.APIConnectionError:
+            seen.add("cut")
+    assert seen == {408, 503, "cut"}
+    serve.delete("down")

@@ -4,6 +4,8 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import ray.cloudpickle
+import train_support
 from train_support import FolderPool, LocalPool, RefusingPool, make_prompt, save_tiny_student
 
 from dpe_ray.errors import TrainingError
@@ -14,6 +16,8 @@ from dpe_ray.types import PolicyRef, Sample
 
 SETTINGS = GrpoSettings(tuning="lora", lr=1e-3, prompts_per_step=4, group_size=4, steps=3, max_tokens=4,
                         drop_equal_groups=False)
+
+ray.cloudpickle.register_pickle_by_value(train_support)  # workers do not have the tests on their path
 
 
 def samples_in(folder: Path) -> list[Sample]:

@@ -1,8 +1,13 @@
 """Bad input at the command line: one line that names the border and what to do, exit status 2, no traceback."""
 
+import io
 import json
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+import yaml
+from PIL import Image
 
 from dpe_ray.cli import main
 
@@ -36,28 +41,73 @@ def test_bad_input_is_one_line_and_status_2(capsys, arguments, told):
     assert "Traceback" not in out + err
 
 
+@pytest.fixture
+def tiny(tmp_path):
+    """A run of one labelled item per set and one pool image, with a teacher that is never reached."""
+    (tmp_path / "pool").mkdir()
+    pictures = [io.BytesIO() for _ in range(3)]
+    for shade, picture in enumerate(pictures):
+        Image.new("RGB", (16, 16), (80 * shade, 0, 0)).save(picture, "PNG")
+    (tmp_path / "pool" / "a.png").write_bytes(pictures[0].getvalue())
+    for name, picture in (("probe", pictures[1]), ("gate", pictures[2])):
+        row = {"image": picture.getvalue(), "question": "What?", "answer": "1", "category": "map"}
+        pq.write_table(pa.Table.from_pylist([row]), tmp_path / f"{name}.parquet")
+    tree = {
+        "name": "tiny",
+        "models": {
+            "student": {"source": "none", "engine": "transformers"},
+            "teacher": {"base_url": "http://127.0.0.1:9/v1"},
+        },
+        "pool": {"source": str(tmp_path / "pool")},
+        "probe": {"source": str(tmp_path / "probe.parquet"), "size": 1},
+        "decision": {"suite": str(tmp_path / "gate.parquet")},
+    }
+    yaml_file = tmp_path / "tiny.yaml"
+    yaml_file.write_text(yaml.safe_dump(tree))
+    return str(yaml_file), tmp_path
+
+
 @pytest.mark.parametrize(
     ("override", "told"),
     [
         ("pool.source=/does/not/exist", "/does/not/exist: does not exist"),
         ("probe.source=/does/not/exist.parquet", "/does/not/exist.parquet: does not exist"),
         ("pool.source=builtin:nothing", "no such built-in"),
+        ("models.student.source=builtin:nothing", "no such built-in"),
     ],
 )
-def test_a_missing_source_is_told_before_anything_heavy_starts(capsys, tmp_path, override, told):
-    run = ("run", "jobs/micro.yaml", "--run-dir", str(tmp_path / "run"))
-    code, _, err = said(capsys, *run, "--set", override)
+def test_a_missing_source_is_told_before_anything_heavy_starts(capsys, tiny, override, told):
+    file, folder = tiny
+    code, _, err = said(capsys, "run", file, "--run-dir", str(folder / "run"), "--set", override)
     assert code == 2
     assert told in err
     assert len(err.strip().splitlines()) == 1
 
 
-def test_an_empty_pool_says_so(capsys, tmp_path):
-    (tmp_path / "pool").mkdir()
-    run = ("run", "jobs/micro.yaml", "--run-dir", str(tmp_path / "run"))
-    code, _, err = said(capsys, *run, "--set", f"pool.source={tmp_path / 'pool'}")
+def test_an_empty_pool_says_so(capsys, tiny):
+    file, folder = tiny
+    (folder / "pool" / "a.png").unlink()
+    code, _, err = said(capsys, "run", file, "--run-dir", str(folder / "run"))
     assert code == 2
     assert "holds no image" in err
+
+
+def test_sets_that_share_an_image_are_refused(capsys, tiny):
+    file, folder = tiny
+    (folder / "gate.parquet").write_bytes((folder / "probe.parquet").read_bytes())
+    code, _, err = said(capsys, "run", file, "--run-dir", str(folder / "run"))
+    assert code == 2
+    assert "probe and gate share 1 images" in err
+
+
+def test_a_hostile_picture_in_a_measured_set_is_told_by_row(capsys, tiny):
+    file, folder = tiny
+    row = {"image": b"\x89PNG\r\n\x1a\ntruncated", "question": "What?", "answer": "1", "category": "map"}
+    pq.write_table(pa.Table.from_pylist([row]), folder / "gate.parquet")
+    code, _, err = said(capsys, "run", file, "--run-dir", str(folder / "run"))
+    assert code == 2
+    assert "gate.parquet row 0" in err
+    assert len(err.strip().splitlines()) == 1
 
 
 def test_another_config_in_the_same_directory_shows_the_difference(capsys, tmp_path):

@@ -34,7 +34,8 @@ def test_every_job_of_the_repository_is_valid(path: Path) -> None:
 
 
 def test_the_file_overrides_the_preset_and_set_overrides_both(tmp_path: Path) -> None:
-    config = load(tmp_path, "plan.total=64", "train.lr=1e-4", preset="dpe", plan={"replay": 0.1}, support={"source": "s"})
+    tree = {"preset": "dpe", "plan": {"replay": 0.1}, "support": {"source": "s"}}
+    config = load(tmp_path, "plan.total=64", "train.lr=1e-4", **tree)
     assert (config.plan.total, config.plan.replay, config.plan.floor) == (64, 0.1, 0.02)
     assert config.train.updates_per_step == 4
     assert config.rounds == 3

@@ -25,8 +25,8 @@ def answers(outcomes: dict[str, str]) -> list[Graded]:
     ]
 
 
-def decide(before: dict[str, str], after: dict[str, str]) -> Comparison:
-    return compare(answers(before), answers(after), CONFIG)
+def decide(before: dict[str, str], after: dict[str, str], config: DecisionConfig = CONFIG) -> Comparison:
+    return compare(answers(before), answers(after), config)
 
 
 def test_a_clear_gain_without_a_fall_is_accepted() -> None:
@@ -50,11 +50,15 @@ def test_a_gain_does_not_buy_a_certain_fall_elsewhere() -> None:
     assert any("medical fell for certain: -0.300 on 100 items" in reason for reason in result.reasons)
 
 
-def test_an_observed_fall_beyond_the_margin_is_rolled_back_even_when_uncertain() -> None:
-    result = decide({"map": "w" * 100, "medical": "c" * 20}, {"map": "c" * 100, "medical": "c" * 18 + "ww"})
+def test_an_uncertain_fall_is_rolled_back_only_when_non_inferiority_must_be_proven() -> None:
+    before, after = {"map": "w" * 100, "medical": "c" * 20}, {"map": "c" * 100, "medical": "c" * 18 + "ww"}
+    result = decide(before, after)
     assert result.by_category["medical"].p_fall > 0.05
-    assert result.decision == "rollback"
-    assert any("medical fell by more than the margin" in reason for reason in result.reasons)
+    assert result.decision == "accept"
+    assert any("medical: a fall beyond 0.05 is not excluded" in reason for reason in result.reasons)
+    strict = decide(before, after, CONFIG.model_copy(update={"guard": "proven"}))
+    assert strict.decision == "rollback"
+    assert any("medical is not proven" in reason for reason in strict.reasons)
 
 
 def test_an_accepted_policy_names_what_the_gate_could_not_have_seen() -> None:

@@ -35,16 +35,16 @@ def prompts_in(folder: Path, count: int = 6) -> list[Prompt]:
 
 @pytest.mark.parametrize("tuning", ["full", "lora"])
 def test_a_student_learns_a_trivial_reward(student: PolicyRef, tmp_path: Path, tuning: str) -> None:
-    settings = replace(SETTINGS, tuning=tuning, lr=3e-3 if tuning == "full" else 1e-2, steps=10)
+    settings = replace(SETTINGS, tuning=tuning, lr=3e-3 if tuning == "full" else 1e-2, steps=12)
     pool = LocalPool(student)
-    result = train(student, prompts_in(tmp_path), pool, settings, out=str(tmp_path / "out"), seed=0)
+    result = train(student, prompts_in(tmp_path), pool, settings, out=str(tmp_path / "out"), seed=1)
     history = [metrics["reward"] for metrics in result.metrics]
-    assert len(history) == 10
-    assert sum(history[-3:]) / 3 > sum(history[:3]) / 3 + 0.1
-    assert max(metrics["logprob_gap"] for metrics in result.metrics) < 1e-3
+    assert len(history) == 12
+    assert sum(history[-3:]) / 3 > sum(history[:3]) / 3 + 0.1, history
+    assert max(metrics["logprob_gap"] for metrics in result.metrics) < 1e-4
     assert pool.published[0] == student
     assert pool.published[-1] == result.policy
-    assert len({policy.version for policy in pool.published}) == 12
+    assert len({policy.version for policy in pool.published}) == 14
 
 
 def test_what_is_left_is_a_plain_directory_that_loads(student: PolicyRef, tmp_path: Path) -> None:

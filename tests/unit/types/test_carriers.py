@@ -67,7 +67,8 @@ def test_a_plan_refuses_quotas_that_miss_the_total() -> None:
 
 
 def test_a_diagnosis_adds_up_its_cells_by_category() -> None:
-    diagnosis = Diagnosis(0, (make_cell("a", "x", 1, 4), make_cell("a", "y", 2, 2), make_cell("b", "z", 0, 0)), "p", 7, 1)
+    cells = make_cell("a", "x", 1, 4), make_cell("a", "y", 2, 2), make_cell("b", "z", 0, 0)
+    diagnosis = Diagnosis(0, cells, "p", 7, 1)
     assert diagnosis.by_category() == {"a": (6, 3), "b": (0, 0)}
     assert diagnosis.cells[2].accuracy == 0.0
     assert diagnosis.id != replace(diagnosis, policy_version=1).id
