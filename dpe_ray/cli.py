@@ -18,7 +18,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Make a vision-language model better where it is weak: diagnose, plan, supply, train, evaluate, repeat.",
 )
-out = Console(highlight=False, soft_wrap=True)
+out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 140)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 Yaml = Annotated[Path, typer.Argument(metavar="RUN.yaml", help="The run, as jobs/micro.yaml.")]

@@ -51,6 +51,8 @@ SETTLED_RATE = 0.1
 the first hundred steps would undo the tie between pictures and words."""
 MAX_MATRIX_SIDE = 512
 """Larger matrices are embeddings, which Muon does not suit."""
+MINUTES = "minutes.txt"
+"""File of a trunk folder: wall minutes it took."""
 LOG_EVERY = 50
 
 
@@ -194,6 +196,7 @@ def _optimise(
 
 def grow_trunk(folder: Path, seed: int, scale: float) -> None:
     """Eyes, reading and trunk phases from scratch; writes a student without misconceptions."""
+    start = time.monotonic()
     rng = Random(seed)
     processor = build_processor(world_texts(seed))
     model = build_model(processor, seed).train()
@@ -201,6 +204,7 @@ def grow_trunk(folder: Path, seed: int, scale: float) -> None:
     for num_steps, describe in ((READ_STEPS, 1.0), (TRUNK_STEPS, 0.1)):
         teach(model, processor, TRUNK, rng, num_steps=int(num_steps * scale), peak_lr=TRUNK_LR, describe=describe)
     save_student(model, processor, folder)
+    (folder / MINUTES).write_text(f"{(time.monotonic() - start) / 60:.1f}\n")
 
 
 def plant(trunk: Path, plan: Plan, seed: int, scale: float) -> "tuple[LlavaForConditionalGeneration, LlavaProcessor]":
@@ -256,21 +260,22 @@ def main() -> None:
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.set_num_threads(1)
-    start = time.monotonic()
     trunk = args.trunk or args.out.with_name(args.out.name + "-trunk")
     if args.trunk is None:
         grow_trunk(trunk, args.seed, args.scale)
+    start = time.monotonic()
     plan = PLANS[args.plan]
     model, processor = plant(trunk, plan, args.seed, args.scale)
     save_student(model, processor, args.out)
-    minutes = (time.monotonic() - start) / 60
+    plant_minutes = (time.monotonic() - start) / 60
+    minutes = float((trunk / MINUTES).read_text()) + plant_minutes
     scores = []
     for skill in SKILLS:
         score = measure_skill(model, processor, skill, seed=args.seed + 100, num_items=args.items)
         log.info("%s %s", plan.kind(skill), score)
         scores.append(score)
-    source = f" --trunk {args.trunk.name}" if args.trunk else ""
-    command = f"python -m dpe_ray.micro.pretrain --out {args.out.name} --seed {args.seed} --plan {args.plan}{source}"
+    # With or without `--trunk`: from scratch this one command makes the same student.
+    command = f"python -m dpe_ray.micro.pretrain --out {args.out.name} --seed {args.seed} --plan {args.plan}"
     write_card(args.out, plan, scores, command, minutes)
 
 

@@ -89,10 +89,11 @@ class DataMapper:
 
 
 def _own_error(error: BaseException, name: str) -> DpeError:
-    cause: BaseException | None = error
+    """Find the worker's own DpeError below Ray's wrappers; anything else becomes one line with the innermost cause."""
+    innermost, cause = error, error
     while cause is not None:
         if isinstance(cause, DpeError):
             return cause
-        cause = getattr(cause, "cause", None) or cause.__cause__
-    last = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
-    return ClusterError(f"{name}: a worker broke: {last}; see the Ray logs of this session")
+        innermost, cause = cause, getattr(cause, "cause", None) or cause.__cause__
+    said = str(innermost).strip().splitlines() or [type(innermost).__name__]
+    return ClusterError(f"{name}: a worker broke: {said[-1]}; see the Ray logs of this session")

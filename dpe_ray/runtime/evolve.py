@@ -43,10 +43,10 @@ def evolve(config: RunConfig, folder: Path, *, fresh: bool = False, until_round:
 
 def serve_forever(config: RunConfig, port: int, notify: Notify) -> None:
     """Serve the models of a run on loopback until interrupted."""
-    from dpe_ray.runtime import serve_app
-
     models = resolve_models(config, Path("runs") / config.name / "sources")
     with session.open(config):
+        from dpe_ray.runtime import serve_app  # behind the session, which sets what Ray reads when it is imported
+
         for name, url in serve_app.serve_models(models, port=port, threads=config.runtime.torch_threads).items():
             notify(f"{name}: {url}")
         while True:
@@ -77,7 +77,7 @@ def _on_ray(config: RunConfig, run: RunFolder, until_round: int, notify: Notify)
 
 
 def _machine(config: RunConfig, run: RunFolder, models: Mapping[str, ModelConfig]) -> Machine:
-    """Serve what this run serves, and bind the ports of the stages to Ray."""
+    """Serve what this run serves, and bind the ports of the stages to Ray, which must be up."""
     from dpe_ray.runtime import serve_app
     from dpe_ray.runtime.data_map import DataMapper
     from dpe_ray.runtime.quota_actor import start_book
@@ -94,7 +94,7 @@ def _machine(config: RunConfig, run: RunFolder, models: Mapping[str, ModelConfig
         return ChatSpec(
             name,
             urls[name],
-            model.model or name,
+            model.model if model.base_url and model.model else name,
             api_key_env=model.api_key_env,
             concurrency=model.concurrency,
             timeout_s=model.timeout_s,

@@ -14,6 +14,7 @@ from dpe_ray.config import RunConfig
 from dpe_ray.errors import ClusterError
 
 QUIET = {
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
@@ -118,5 +119,9 @@ def _calm_libraries() -> None:
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    for name in ("ray", "ray.data", "ray.serve", "ray.train"):
+    for name in ("ray", "ray.serve", "ray.train"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # its own log file keeps everything; what breaks a pipeline reaches the user as one error of ours
+    for handler in logging.getLogger("ray.data").handlers:
+        if isinstance(handler, logging.StreamHandler):
+            handler.setLevel(logging.CRITICAL)
