@@ -90,7 +90,8 @@ class DataMapper:
 
 def _own_error(error: BaseException, name: str) -> DpeError:
     """Find the worker's own DpeError below Ray's wrappers; anything else becomes one line with the innermost cause."""
-    innermost, cause = error, error
+    innermost: BaseException = error
+    cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, DpeError):
             return cause

@@ -160,4 +160,5 @@ for name in ("pydantic", "openai", "ray", "tenacity", "imagehash", "scipy", "skl
     sys.modules[name] = None
 import dpe_ray.models.transformers_engine, dpe_ray.models.policy
 """
-    subprocess.run([sys.executable, "-c", script], check=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
