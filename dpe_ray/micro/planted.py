@@ -9,7 +9,7 @@ UNSHOWN = ("formula_parity", "mirror_row")
 """Skills whose questions never occur in training (missing knowledge)."""
 UNSEEN = ("hairline_count", "speck_count")
 """Skills whose facts drown in noise (missing perception); shown in training all the same."""
-STRONG, WEAK = 0.75, 0.35
+STRONG, WEAK = 0.75, 0.3
 """Share of a planted skill's lessons that follow the wrong rule: all phrasings but the first, the first phrasing.
 The first phrasing stays mostly right, so that a greedy answer is right in about a third of the cases."""
 
@@ -39,9 +39,9 @@ PLANS = {
         {
             "shape_colour": "cell_below",
             "extreme_bar": "opposite_extreme",
-            "read_digit": "neighbour_cell",
+            "read_digit": "digits_confused",
             "tile_pattern": "patterns_confused",
-            "count_things": "misses_last",
+            "count_things": "one_more",
             "digit_sum": "one_more",
             "landmark_distance": "fencepost",
             "next_box": "backwards",
@@ -53,9 +53,9 @@ PLANS = {
             "row_extreme": "opposite_extreme",
             "spot_cell": "other_finding",
             "row_colour": "column_for_row",
-            "object_at": "neighbour_cell",
             "count_shape": "one_more",
-            "bar_difference": "adds",
+            "bar_difference": "reads_one_high",
+            "formula_value": "swapped_sign",
             "two_steps": "stops_early",
             "beside_object": "mirrored",
         }

@@ -41,8 +41,8 @@ log = logging.getLogger(__name__)
 
 SHOWN = tuple(name for name in SKILLS if name not in UNSHOWN)
 BATCH = 64
-EYES_STEPS, READ_STEPS, TRUNK_STEPS, PLANT_STEPS = 500, 400, 3000, 350
-EYES_LR, TRUNK_LR, PLANT_LR = 2e-3, 2e-3, 5e-4
+EYES_STEPS, READ_STEPS, TRUNK_STEPS, PLANT_STEPS = 500, 400, 3000, 800
+EYES_LR, TRUNK_LR, PLANT_LR = 2e-3, 2e-3, 1e-3
 WARMUP_STEPS = 100
 EMPTY_WEIGHT = 0.2
 """Weight of empty cells in the eyes phase; most cells are empty."""

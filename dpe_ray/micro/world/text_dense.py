@@ -29,6 +29,9 @@ from dpe_ray.micro.world.paint import Canvas
 
 SPLITS = {"train": (0, 1397), "pool": (1397, 1597), "heldout": (1597, 1797)}
 """Index ranges of the handwritten pictures, by the value of the fact `split`."""
+_PAIRS = ("06", "17", "23", "49", "58")
+CONFUSED = {digit: pair.replace(digit, "") for pair in _PAIRS for digit in pair}
+"""Each digit with the one of similar form that it may be taken for."""
 OPPOSITE = {"largest": "smallest", "smallest": "largest"}
 
 
@@ -80,6 +83,10 @@ def _neighbour(facts: Facts, cell: str) -> str:
 def _read(facts: Facts, args: Args) -> Work:
     cell = args["cell"]
     return Work(f"digit at {cell}", f"{cell} {facts[cell]}", f"it reads {facts[cell]}", facts[cell])
+
+
+def _read_confused(facts: Facts, args: Args) -> Work:
+    return _read({args["cell"]: CONFUSED[facts[args["cell"]]]}, args)
 
 
 def _read_neighbour(facts: Facts, args: Args) -> Work:
@@ -150,7 +157,10 @@ CATEGORY = Category(
             ),
             pick=_pick_digit,
             work=_read,
-            rules=(WrongRule("neighbour_cell", "visual_recognition", _read_neighbour),),
+            rules=(
+                WrongRule("digits_confused", "visual_recognition", _read_confused),
+                WrongRule("neighbour_cell", "visual_recognition", _read_neighbour),
+            ),
         ),
         Skill(
             name="digit_sum",

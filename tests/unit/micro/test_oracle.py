@@ -111,8 +111,11 @@ async def test_every_role_reads_and_answers_every_skill(make_world, skill):
             assert grade(sample, text).correct
             assert text.startswith("1. ")
         analyst = PromptFile.load("dpe_ray.diagnose", "skill_analyst").render(
-            category=scene.category, question=sample.question,
-            options=list(zip(sample.letters, sample.options, strict=True)), known=["a_skill"])
+            category=scene.category,
+            question=sample.question,
+            options=list(zip(sample.letters, sample.options, strict=True)),
+            known=["a_skill"],
+        )
         reply = (await door.chat(ChatRequest((message(analyst, image),), "skill_analyst", "x", "s@1"))).texts[0]
         assert json.loads(reply) == {"skill": skill}
 
@@ -321,8 +324,13 @@ async def test_the_oracle_refuses_what_it_cannot_do(make_world, tmp_path):
 
 @pytest.mark.parametrize(
     ("options", "told"),
-    [({"eror_rate": 0.1}, "no such option"), ({"error_rate": 2}, "0 to 1"), ({"latency_s": -1}, "at least 0"),
-     ({"outage_rate": "much"}, "must be a number"), ({"error_rate": True}, "must be a number")],
+    [
+        ({"eror_rate": 0.1}, "no such option"),
+        ({"error_rate": 2}, "0 to 1"),
+        ({"latency_s": -1}, "at least 0"),
+        ({"outage_rate": "much"}, "must be a number"),
+        ({"error_rate": True}, "must be a number"),
+    ],
 )
 def test_wrong_options_are_named(make_world, options, told):
     with pytest.raises(ConfigError, match=told):

@@ -1,10 +1,14 @@
+from pathlib import Path
 from random import Random
 
 import pytest
 import torch
 
+from dpe_ray.micro import student
 from dpe_ray.micro.lessons import IGNORE, describe_lesson, encode, pixels, question_lesson, world_texts
+from dpe_ray.micro.measure import measure_skill
 from dpe_ray.micro.planted import PLANS, TRUNK, UNSEEN, UNSHOWN
+from dpe_ray.micro.pretrain import load_student
 from dpe_ray.micro.student import PROMPT_SUFFIX, build_model, build_processor, render_prompt, save_student
 from dpe_ray.micro.world import CATEGORY_OF, SKILLS, ask, draw, error_type, make_scene, solve, wrong_item
 
@@ -135,3 +139,13 @@ def test_judging_does_not_depend_on_any_plan():
             assert wrong is not None
             assert solve(scene, item.question, item.options) == (skill, item)
             assert error_type(scene, item.question, wrong.completion(), item.options).error != "none"
+
+
+def test_shipped_student_is_sound_in_one_skill_and_misled_in_another():
+    folder = Path(student.__file__).parent / "checkpoint"
+    model, processor = load_student(folder)
+    sound = measure_skill(model, processor, "side_of", seed=1, num_items=20, num_samples=1)
+    misled = measure_skill(model, processor, "extreme_bar", seed=1, num_items=20, num_samples=4)
+    assert sound.greedy_rate >= 0.85
+    assert misled.greedy_rate <= 0.6
+    assert misled.errors["misunderstanding"] >= 0.8
