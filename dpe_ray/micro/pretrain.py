@@ -274,7 +274,7 @@ def main() -> None:
         score = measure_skill(model, processor, skill, seed=args.seed + 100, num_items=args.items)
         log.info("%s %s", plan.kind(skill), score)
         scores.append(score)
-    # With or without `--trunk`: from scratch this one command makes the same student.
+    # Without `--trunk` the same seeds give the trunk again, so the command leaves it out.
     command = f"python -m dpe_ray.micro.pretrain --out {args.out.name} --seed {args.seed} --plan {args.plan}"
     write_card(args.out, plan, scores, command, minutes)
 

@@ -27,7 +27,7 @@ VERSION = 1
 LEVELS = (1, 2, 3)
 POOL_PER_CATEGORY = 360
 POOL_FILES = 4
-ITEMS_PER_CATEGORY = {"support": 60, "probe": 120, "gate": 120, "final": 150}
+ITEMS_PER_CATEGORY = {"support": 60, "probe": 120, "gate": 120, "final": 120}
 _HANDWRITING = {"support": "pool", "probe": "heldout", "gate": "heldout", "final": "heldout"}
 """Which real digits a set's pages are written with."""
 
