@@ -1,4 +1,4 @@
-"""Categories of images and the skills known under each: what a diagnosis can name. Skills may be added by an analyst."""
+"""Categories of images and the skills known under each: what a diagnosis can name. An analyst may add skills."""
 
 from dataclasses import dataclass
 from importlib.resources import files

@@ -16,8 +16,14 @@ from dpe_ray.types import Answer, AnswerKind, CellDiagnosis, Graded, ImageRef, P
 def make_image_ref(name: str = "image", **fields: object) -> ImageRef:
     """A reference without bytes behind it; another name is another image."""
     sha = f"{sum(ord(c) * 31**i for i, c in enumerate(name)):064x}"[-64:]
-    values: dict[str, object] = {"sha256": sha, "phash": sha[-16:], "width": 64, "height": 64,
-                                 "media_type": "image/png", "uri": f"/nowhere/{name}"}
+    values: dict[str, object] = {
+        "sha256": sha,
+        "phash": sha[-16:],
+        "width": 64,
+        "height": 64,
+        "media_type": "image/png",
+        "uri": f"/nowhere/{name}",
+    }
     return ImageRef(**(values | fields))  # type: ignore[arg-type]
 
 

@@ -45,8 +45,13 @@ def make_prompt(folder: Path, index: int, question: str = "how many red square")
     return Prompt(sample, question)
 
 
-def make_group(prompt: Prompt, prompt_ids: Sequence[int], rewards: Sequence[float],
-               completions: Sequence[Sequence[int]], logprob: float = -5.0) -> RolloutGroup:
+def make_group(
+    prompt: Prompt,
+    prompt_ids: Sequence[int],
+    rewards: Sequence[float],
+    completions: Sequence[Sequence[int]],
+    logprob: float = -5.0,
+) -> RolloutGroup:
     """A group as an engine would give it, rewards filled."""
     rollouts = tuple(
         Rollout(Completion("x", tuple(ids), (logprob,) * len(ids)), reward, {"accuracy": reward})
@@ -74,11 +79,20 @@ class LocalPool:
         self.engine = TransformersEngine(policy.base, {})
         self.published: list[PolicyRef] = []
 
-    def rollout(self, prompts: Sequence[Prompt], *, group_size: int, temperature: float, top_p: float,
-                max_tokens: int, seed: int) -> list[RolloutGroup]:
+    def rollout(
+        self,
+        prompts: Sequence[Prompt],
+        *,
+        group_size: int,
+        temperature: float,
+        top_p: float,
+        max_tokens: int,
+        seed: int,
+    ) -> list[RolloutGroup]:
         """As `RolloutPool.rollout`."""
-        return self.engine.rollout(prompts, group_size=group_size, temperature=temperature, top_p=top_p,
-                                   max_tokens=max_tokens, seed=seed)
+        return self.engine.rollout(
+            prompts, group_size=group_size, temperature=temperature, top_p=top_p, max_tokens=max_tokens, seed=seed
+        )
 
     def publish(self, policy: PolicyRef) -> None:
         """As `RolloutPool.publish`."""

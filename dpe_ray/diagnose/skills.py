@@ -62,8 +62,10 @@ async def name_skills(
     by_category: dict[str, list[Sample]] = {}
     for sample in sorted(samples, key=lambda s: s.id):
         by_category.setdefault(sample.category, []).append(sample)
-    rows = [{"id": category, "samples": tuple(members), "known": taxonomy.skills.get(category, ())}
-            for category, members in by_category.items()]
+    rows = [
+        {"id": category, "samples": tuple(members), "known": taxonomy.skills.get(category, ())}
+        for category, members in by_category.items()
+    ]
     spec = MapSpec(skill_rows, SkillJob(analyst, prompt_file), workers, concurrency, "skills")
     named: dict[str, dict[str, str]] = await collect(mapper, spec, rows, "skills")
     return {id_: skill for skills in named.values() for id_, skill in skills.items()}
@@ -77,7 +79,7 @@ def skill_rows(job: SkillJob) -> Callable[[Row], Awaitable[Row]]:
         samples, known = row["samples"], list(row["known"])
         skills: dict[str, str] = {}
         for start in range(0, len(samples), BATCH):
-            batch = samples[start:start + BATCH]
+            batch = samples[start : start + BATCH]
             names = await asyncio.gather(*[_name(sample, tuple(known), analyst, prompt) for sample in batch])
             skills.update({sample.id: name for sample, name in zip(batch, names, strict=True)})
             known += [name for name in dict.fromkeys(names) if name not in (*known, UNSPECIFIED)]

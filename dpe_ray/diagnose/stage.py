@@ -39,15 +39,26 @@ async def diagnose(
     prompts, judge_file = prompts or {}, (prompts or {}).get("judge", "")
     # 1  Answer and grade.
     graded = await answer_all(
-        probe, student, judge, mapper,
-        max_tokens=max_tokens, workers=workers, concurrency=concurrency, judge_file=judge_file,
+        probe,
+        student,
+        judge,
+        mapper,
+        max_tokens=max_tokens,
+        workers=workers,
+        concurrency=concurrency,
+        judge_file=judge_file,
     )
     if not any(g.verdict.judged for g in graded):
         raise ModelUnavailable(f"no probe item could be judged ({graded[0].verdict.reason}); check the endpoints")
     # 2  Name the skill that each item needs.
     skills = await name_skills(
-        probe, analyst, mapper, taxonomy,
-        workers=workers, concurrency=concurrency, prompt_file=prompts.get("skill_analyst", ""),
+        probe,
+        analyst,
+        mapper,
+        taxonomy,
+        workers=workers,
+        concurrency=concurrency,
+        prompt_file=prompts.get("skill_analyst", ""),
     )
     graded = tuple(replace(g, sample=replace(g.sample, skills=(skills[g.sample.id],))) for g in graded)
     # 3  Ask why the failed ones failed.

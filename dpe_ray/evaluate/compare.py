@@ -17,10 +17,10 @@ def compare(
 ) -> Comparison:
     """Pair the items that both policies were judged on, and decide.
 
-    `rollback` when the macro change is not superior (its interval reaches 0), when a category fell for certain, or, with
-    `guard: proven`, when one is not shown to be non-inferior; else `accept`, and the reasons name every category in
-    which a fall beyond the margin could not be excluded. Raises PoolError when the two answered different items, ModelUnavailable when no
-    item was judged under both.
+    `rollback` when the macro change is not superior (its interval reaches 0), when a category fell for certain, or,
+    with `guard: proven`, when one is not shown to be non-inferior; else `accept`, and the reasons name every category
+    in which a fall beyond the margin could not be excluded. Raises PoolError when the two answered different items,
+    ModelUnavailable when no item was judged under both.
     """
     pairs = pair_up(before, after)
     macro = macro_estimate(pairs)
@@ -46,8 +46,10 @@ def pair_up(before: Sequence[Graded], after: Sequence[Graded]) -> dict[str, list
     """Pairs by category, in alphabetical order, of the items that both policies were judged on."""
     first, second = ({g.sample.id: g for g in graded} for graded in (before, after))
     if first.keys() != second.keys():
-        raise PoolError(f"the policies answered different items ({len(first.keys() ^ second.keys())} in one only); "
-                        "measure both on the same suite")
+        raise PoolError(
+            f"the policies answered different items ({len(first.keys() ^ second.keys())} in one only); "
+            "measure both on the same suite"
+        )
     pairs: dict[str, list[Pair]] = {}
     for id_, old in first.items():
         new = second[id_]

@@ -31,5 +31,7 @@ def check_disjoint(sets: Mapping[str, Sequence[Sample]]) -> None:
     images = {name: {i.sha256 for s in samples for i in s.images} for name, samples in sets.items()}
     for one, other in combinations(images, 2):
         if shared := images[one] & images[other]:
-            raise PoolError(f"{one} and {other} share {len(shared)} images ({min(shared)[:12]}...): "
-                            "what decides must not be what was looked at; give them other images")
+            raise PoolError(
+                f"{one} and {other} share {len(shared)} images ({min(shared)[:12]}...): "
+                "what decides must not be what was looked at; give them other images"
+            )

@@ -76,10 +76,23 @@ def plain_text(text: str) -> str:
     return text
 
 
-_CHARACTERS = str.maketrans({
-    "\u2212": "-", "\u2013": "-", "\u2014": "-", "\u2044": "/", "\u00d7": "x", "\u066b": ".", "\u066c": ",",
-    "\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"', "\u200b": None, "\ufeff": None,
-})
+_CHARACTERS = str.maketrans(
+    {
+        "\u2212": "-",
+        "\u2013": "-",
+        "\u2014": "-",
+        "\u2044": "/",
+        "\u00d7": "x",
+        "\u066b": ".",
+        "\u066c": ",",
+        "\u2018": "'",
+        "\u2019": "'",
+        "\u201c": '"',
+        "\u201d": '"',
+        "\u200b": None,
+        "\ufeff": None,
+    }
+)
 _MARKUP = (
     (re.compile(r"\*{1,3}|`+|(?<!\w)__|__(?!\w)"), ""),
     (re.compile(r"(?m)^[ \t]*(?:#{1,6}|>)[ \t]+"), ""),
@@ -96,13 +109,13 @@ def _after(marker: re.Pattern[str], text: str) -> str | None:
     ends = [match.end() for match in marker.finditer(text)]
     if not ends:
         return None
-    rest = text[ends[-1]:].strip().split("\n", 1)[0].strip()
+    rest = text[ends[-1] :].strip().split("\n", 1)[0].strip()
     return _tagged(rest) or _boxed(rest) or rest or None
 
 
 def _tagged(text: str) -> str | None:
     start, end = text.rfind("<answer>"), text.rfind("</answer>")
-    return text[start + len("<answer>"):end].strip() or None if 0 <= start < end else None
+    return text[start + len("<answer>") : end].strip() or None if 0 <= start < end else None
 
 
 def _boxed(text: str) -> str | None:
@@ -114,7 +127,7 @@ def _boxed(text: str) -> str | None:
     for at in range(starts[-1], len(text)):
         depth += {"{": 1, "}": -1}.get(text[at], 0)
         if depth == 0:
-            return text[starts[-1]:at].strip() or None
+            return text[starts[-1] : at].strip() or None
     return None
 
 
@@ -133,7 +146,7 @@ def _letter(place: str, letters: str) -> str | None:
             return None
         if found := pattern.match(place):
             letter = next(group for group in found.groups() if group).upper()
-            second = _SECOND_LETTER.match(place[found.end():])
+            second = _SECOND_LETTER.match(place[found.end() :])
             if letter not in letters or (second and second[1].upper() in letters.replace(letter, "")):
                 return None
             return letter

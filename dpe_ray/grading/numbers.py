@@ -4,11 +4,13 @@ import math
 import re
 from dataclasses import dataclass
 
-WORDS = dict(zip(
-    ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"),
-    (str(value) for value in range(13)),
-    strict=True,
-))
+WORDS = dict(
+    zip(
+        ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"),
+        (str(value) for value in range(13)),
+        strict=True,
+    )
+)
 """Number words up to twelve."""
 
 LONGEST = 400

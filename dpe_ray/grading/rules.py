@@ -78,8 +78,11 @@ def _verdict(right: bool, grader: str, said: str, sample: Sample) -> Verdict:
 
 def _letter_of_option(sample: Sample, said: str) -> str | None:
     """Find the letter of the one option whose text is the answer."""
-    hits = [letter for letter, option in zip(sample.letters, sample.options, strict=True)
-            if normalise(option) == normalise(said) != ""]
+    hits = [
+        letter
+        for letter, option in zip(sample.letters, sample.options, strict=True)
+        if normalise(option) == normalise(said) != ""
+    ]
     return hits[0] if len(hits) == 1 else None
 
 

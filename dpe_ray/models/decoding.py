@@ -73,8 +73,13 @@ def decode(model: Any, tokenizer: Any, jobs: Sequence[Job]) -> list[list[Complet
             positions = positions[..., keep, :]
         positions = positions + 1
         seen = mask[..., : mask.shape[-1] - room + step + 1]
-        logits = model(input_ids=tokens[:, None], attention_mask=seen, position_ids=positions, past_key_values=cache,
-                       use_cache=True).logits[:, -1]
+        logits = model(
+            input_ids=tokens[:, None],
+            attention_mask=seen,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
+        ).logits[:, -1]
     written = iter([_completion(row, tokenizer) for row in rows])
     return [[next(written) for _ in range(job.n)] for job in jobs]
 

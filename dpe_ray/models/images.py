@@ -19,8 +19,21 @@ FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 MAX_BYTES = 32 * 2**20
 MAX_PIXELS = 50_000_000
 
-_DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, OverflowError, KeyError, IndexError, TypeError,
-                  MemoryError, struct.error, zlib.error, Image.DecompressionBombError, Image.DecompressionBombWarning)
+_DECODE_ERRORS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    OverflowError,
+    KeyError,
+    IndexError,
+    TypeError,
+    MemoryError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+    Image.DecompressionBombWarning,
+)
 """What Pillow's readers raise on hostile bytes."""
 _filters = threading.Lock()
 """Warning filters belong to the process: two decoding threads must not restore each other's."""

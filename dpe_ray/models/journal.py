@@ -108,14 +108,26 @@ class JournaledChat:
             reply = replace(await self._inner.ask(request, call), call=key)
         except ModelError as error:
             outage = isinstance(error, ModelUnavailable)
-            line |= {"outage": outage, "error": str(error), "attempts": call.attempts, "prompt_tokens": 0,
-                     "completion_tokens": 0, "seconds": _since(start)}
+            line |= {
+                "outage": outage,
+                "error": str(error),
+                "attempts": call.attempts,
+                "prompt_tokens": 0,
+                "completion_tokens": 0,
+                "seconds": _since(start),
+            }
             await asyncio.to_thread(self._journal.append, line)
             raise
         digest = hashlib.sha256("\0".join(reply.texts).encode()).hexdigest()
-        line |= {"answered_by": reply.model, "texts": reply.texts, "response": digest, "attempts": call.attempts,
-                 "prompt_tokens": reply.prompt_tokens, "completion_tokens": reply.completion_tokens,
-                 "seconds": _since(start)}
+        line |= {
+            "answered_by": reply.model,
+            "texts": reply.texts,
+            "response": digest,
+            "attempts": call.attempts,
+            "prompt_tokens": reply.prompt_tokens,
+            "completion_tokens": reply.completion_tokens,
+            "seconds": _since(start),
+        }
         await asyncio.to_thread(self._journal.append, line)
         return reply
 

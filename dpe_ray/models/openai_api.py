@@ -88,8 +88,16 @@ def read_body(data: object, model: str) -> EngineRequest:
         raise BadRequest(f"model: this endpoint serves {model!r}, not {body.model!r}")
     limit = body.max_completion_tokens or body.max_tokens or DEFAULT_MAX_TOKENS
     stop = (body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ())
-    return EngineRequest(tuple(_turn(turn) for turn in body.messages), body.n, body.temperature, body.top_p, limit,
-                         body.seed, bool(body.logprobs), stop)
+    return EngineRequest(
+        tuple(_turn(turn) for turn in body.messages),
+        body.n,
+        body.temperature,
+        body.top_p,
+        limit,
+        body.seed,
+        bool(body.logprobs),
+        stop,
+    )
 
 
 def reply_body(completions: Sequence[Completion], model: str, version: int, logprobs: bool) -> dict[str, Any]:

@@ -63,8 +63,9 @@ class OpenAIChat:
         # proxies of the environment cannot reach our own loopback
         local = urlsplit(spec.base_url).hostname in ("127.0.0.1", "localhost", "::1")
         http = DefaultAsyncHttpxClient(trust_env=not local)
-        self._client = AsyncOpenAI(api_key=key, base_url=spec.base_url, max_retries=0, http_client=http,
-                                   timeout=spec.timeout_s)
+        self._client = AsyncOpenAI(
+            api_key=key, base_url=spec.base_url, max_retries=0, http_client=http, timeout=spec.timeout_s
+        )
         self._places = asyncio.Semaphore(spec.concurrency)
         self._spec = spec
 
@@ -77,8 +78,9 @@ class OpenAIChat:
         import openai
 
         spec = self._spec
-        retrying = AsyncRetrying(stop=stop_after_attempt(spec.retries + 1), wait=_wait, reraise=True,
-                                 retry=retry_if_exception(_transient))
+        retrying = AsyncRetrying(
+            stop=stop_after_attempt(spec.retries + 1), wait=_wait, reraise=True, retry=retry_if_exception(_transient)
+        )
         async with self._places:
             payload = await asyncio.to_thread(_payload, request, spec.model)
             try:
@@ -114,8 +116,10 @@ class OpenAIChat:
         return ChatReply(texts, name, "", usage.prompt_tokens if usage else 0, usage.completion_tokens if usage else 0)
 
     def _unavailable(self, error: BaseException, call: Call) -> ModelUnavailable:
-        return ModelUnavailable(f"models.{self._spec.name}: {self._spec.base_url} did not answer in {call.attempts} "
-                                f"attempts (last: {_why(error)}); check the endpoint, then resume the run")
+        return ModelUnavailable(
+            f"models.{self._spec.name}: {self._spec.base_url} did not answer in {call.attempts} "
+            f"attempts (last: {_why(error)}); check the endpoint, then resume the run"
+        )
 
 
 def _transient(error: BaseException) -> bool:

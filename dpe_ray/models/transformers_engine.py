@@ -67,8 +67,16 @@ class TransformersEngine:
         batch, index = await place
         return (await asyncio.shield(batch))[index]
 
-    def rollout(self, prompts: Sequence[Prompt], *, group_size: int, temperature: float, top_p: float,
-                max_tokens: int, seed: int) -> list[RolloutGroup]:
+    def rollout(
+        self,
+        prompts: Sequence[Prompt],
+        *,
+        group_size: int,
+        temperature: float,
+        top_p: float,
+        max_tokens: int,
+        seed: int,
+    ) -> list[RolloutGroup]:
         """As `RolloutPool.rollout`. Chat waits meanwhile, so all groups come from one policy."""
         with self._model_lock:
             jobs = []
@@ -84,8 +92,12 @@ class TransformersEngine:
                 for i, completions in zip(part, self._decode([jobs[i] for i in part]), strict=True):
                     written[i] = completions
             return [
-                RolloutGroup(prompt, tuple(Rollout(c) for c in completions), self._version,
-                             tuple(job.inputs["input_ids"][0].tolist()))
+                RolloutGroup(
+                    prompt,
+                    tuple(Rollout(c) for c in completions),
+                    self._version,
+                    tuple(job.inputs["input_ids"][0].tolist()),
+                )
                 for prompt, job, completions in zip(prompts, jobs, written, strict=True)
             ]
 

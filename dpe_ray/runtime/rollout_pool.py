@@ -22,15 +22,30 @@ class ServeRolloutPool:
     app: str
     """Name of the entry of `models`."""
 
-    def rollout(self, prompts: Sequence[Prompt], *, group_size: int, temperature: float, top_p: float,
-                max_tokens: int, seed: int) -> list[RolloutGroup]:
+    def rollout(
+        self,
+        prompts: Sequence[Prompt],
+        *,
+        group_size: int,
+        temperature: float,
+        top_p: float,
+        max_tokens: int,
+        seed: int,
+    ) -> list[RolloutGroup]:
         """As `RolloutPool.rollout`. Raises TrainingError when replicas disagree about the policy, ClusterError."""
-        settings = {"group_size": group_size, "temperature": temperature, "top_p": top_p, "max_tokens": max_tokens,
-                    "seed": seed}
+        settings = {
+            "group_size": group_size,
+            "temperature": temperature,
+            "top_p": top_p,
+            "max_tokens": max_tokens,
+            "seed": seed,
+        }
         try:
             handle = serve.get_app_handle(self.app)
-            calls = [handle.rollout.remote(prompts[at : at + PROMPTS_PER_CALL], settings)
-                     for at in range(0, len(prompts), PROMPTS_PER_CALL)]
+            calls = [
+                handle.rollout.remote(prompts[at : at + PROMPTS_PER_CALL], settings)
+                for at in range(0, len(prompts), PROMPTS_PER_CALL)
+            ]
             groups: list[RolloutGroup] = [group for call in calls for group in call.result()]
         except (RayError, RayServeException, RuntimeError) as error:
             own = getattr(error, "cause", None)

@@ -124,10 +124,12 @@ def serve_models(models: Mapping[str, ModelConfig], *, port: int = 0, threads: i
     ray.get([board.put.remote(name, None) for name in entries])
     try:
         serve.start(proxy_location="HeadOnly", http_options={"host": HOST, "port": port}, logging_config=_LOGGING)
-        serve.run_many([
-            serve.RunTarget(_app(name, model, threads), name=name, route_prefix=f"/{name}", logging_config=_LOGGING)
-            for name, model in entries.items()
-        ])
+        serve.run_many(
+            [
+                serve.RunTarget(_app(name, model, threads), name=name, route_prefix=f"/{name}", logging_config=_LOGGING)
+                for name, model in entries.items()
+            ]
+        )
     except (RayError, RayServeException, RuntimeError, ValueError) as error:
         raise ClusterError(f"models {', '.join(entries)}: cannot be served ({_why_not(error)})") from error
     for name in entries:
@@ -162,8 +164,9 @@ def _app(name: str, model: ModelConfig, threads: int) -> serve.Application:
     options = {"threads": threads, **model.options} if model.engine == "transformers" else model.options
     source = str(Path(model.source).absolute()) if Path(model.source).exists() else model.source
     actor = {"num_cpus": model.num_cpus, "num_gpus": model.num_gpus}
-    deployment = ChatApp.options(name="ChatApp", ray_actor_options=actor, max_ongoing_requests=_ONGOING,
-                                 max_constructor_retry_count=1, **scale)
+    deployment = ChatApp.options(
+        name="ChatApp", ray_actor_options=actor, max_ongoing_requests=_ONGOING, max_constructor_retry_count=1, **scale
+    )
     return deployment.bind(name, model.engine, source, dict(options))
 
 

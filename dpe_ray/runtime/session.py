@@ -56,8 +56,13 @@ def start(*, num_cpus: int | None = None, object_store_mb: int = 256, address: s
         if address:
             ray.init(address, **quiet)
         else:
-            ray.init("local", num_cpus=num_cpus, include_dashboard=False, object_store_memory=object_store_mb * 2**20,
-                     **quiet)
+            ray.init(
+                "local",
+                num_cpus=num_cpus,
+                include_dashboard=False,
+                object_store_memory=object_store_mb * 2**20,
+                **quiet,
+            )
     except (ConnectionError, RuntimeError, ValueError, TimeoutError, OSError) as error:
         reason = " ".join(str(error).split())[:300]
         raise ClusterError(f"ray at {address or 'this machine'}: {reason}; check address and token") from error
@@ -88,9 +93,12 @@ def prepare_environment(*, throw_away_token: bool) -> None:
 def asked_by(config: RunConfig) -> dict[str, tuple[float, float]]:
     """CPUs and GPUs that the parts of a run hold at once at the most, by part. Workers beyond the first can wait."""
     asked = {
-        f"models.{name} ({model.replicas.max} x {model.num_cpus:g})":
-            (model.replicas.max * model.num_cpus, model.replicas.max * model.num_gpus)
-        for name, model in config.models.items() if model.engine
+        f"models.{name} ({model.replicas.max} x {model.num_cpus:g})": (
+            model.replicas.max * model.num_cpus,
+            model.replicas.max * model.num_gpus,
+        )
+        for name, model in config.models.items()
+        if model.engine
     }
     workers = config.supply.workers.min
     asked[f"supply.workers ({workers} x {DATA_WORKER_CPUS:g})"] = (workers * DATA_WORKER_CPUS, 0.0)
@@ -109,8 +117,10 @@ def require(asked: Mapping[str, tuple[float, float]]) -> None:
         total, have = sum(parts[index] for parts in asked.values()), there.get(kind, 0.0)
         if total > have + 1e-6:
             parts = ", ".join(f"{name} = {part[index]:g}" for name, part in asked.items() if part[index])
-            raise ClusterError(f"the run asks for {total:g} {kind}s ({parts}) and the cluster has {have:g}: "
-                               f"{total - have:g} are missing; lower num_{kind.lower()}s, replicas or workers")
+            raise ClusterError(
+                f"the run asks for {total:g} {kind}s ({parts}) and the cluster has {have:g}: "
+                f"{total - have:g} are missing; lower num_{kind.lower()}s, replicas or workers"
+            )
 
 
 def _calm_libraries() -> None:

@@ -81,10 +81,13 @@ def training_sequences(group: RolloutGroup) -> list[TrainingSequence]:
     for rollout, advantage in zip(group.rollouts, advantages, strict=True):
         completion = rollout.completion
         if not group.prompt_ids or len(completion.logprobs) != len(completion.token_ids):
-            raise TrainingError(f"sample {group.prompt.sample.id}: the rollouts carry no token ids or log-probs; "
-                                "train with an engine that returns them")
-        sequences.append(TrainingSequence(group.prompt, group.prompt_ids, completion.token_ids, completion.logprobs,
-                                          advantage))
+            raise TrainingError(
+                f"sample {group.prompt.sample.id}: the rollouts carry no token ids or log-probs; "
+                "train with an engine that returns them"
+            )
+        sequences.append(
+            TrainingSequence(group.prompt, group.prompt_ids, completion.token_ids, completion.logprobs, advantage)
+        )
     return sequences
 
 

@@ -47,8 +47,9 @@ class CompletionLogprobs(nn.Module):
         engine did.
         """
         width = batch.completion_ids.shape[1]
-        logits = self.model(**self._inputs(batch), attention_mask=batch.attention_mask, logits_to_keep=width + 1,
-                            use_cache=False).logits
+        logits = self.model(
+            **self._inputs(batch), attention_mask=batch.attention_mask, logits_to_keep=width + 1, use_cache=False
+        ).logits
         kept = batch.mask.bool()
         distribution = (logits[:, :-1][kept].float() / self._temperature).log_softmax(dim=-1)
         chosen = distribution.gather(-1, batch.completion_ids[kept][:, None])[:, 0]
@@ -60,8 +61,9 @@ class CompletionLogprobs(nn.Module):
     def _inputs(self, batch: MicroBatch) -> Inputs:
         """Collect what the model takes beside the attention mask: ids or embeddings, and what its processor adds."""
         prompt_width = batch.input_ids.shape[1] - batch.completion_ids.shape[1]
-        prompts = [self._render(prompt, batch.input_ids[row, :prompt_width])
-                   for row, prompt in enumerate(batch.prompts)]
+        prompts = [
+            self._render(prompt, batch.input_ids[row, :prompt_width]) for row, prompt in enumerate(batch.prompts)
+        ]
         if self.model.config.model_type == "llava":
             return {"inputs_embeds": self._embed(batch, prompts)}
         inputs: Inputs = {"input_ids": self._without_sampled_placeholders(batch)}
@@ -105,11 +107,15 @@ class CompletionLogprobs(nn.Module):
         sample = prompt.sample
         if sample.id not in self._rendered:
             images = [decode(read_bytes(image)) for image in sample.images]
-            inputs = {key: value.to(seen_by_engine.device)
-                      for key, value in render(self._processor, prompt.text, images).items()}
+            inputs = {
+                key: value.to(seen_by_engine.device)
+                for key, value in render(self._processor, prompt.text, images).items()
+            }
             ids = inputs["input_ids"][0]
             if not torch.equal(ids, seen_by_engine[-len(ids) :]):
-                raise TrainingError(f"sample {sample.id}: trainer and rollout engine tokenize the prompt differently; "
-                                    "serve and train the same checkpoint")
+                raise TrainingError(
+                    f"sample {sample.id}: trainer and rollout engine tokenize the prompt differently; "
+                    "serve and train the same checkpoint"
+                )
             self._rendered[sample.id] = inputs
         return self._rendered[sample.id]

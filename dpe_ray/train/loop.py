@@ -88,11 +88,19 @@ def roll_out(
     pool: RolloutPool, batch: Sequence[Prompt], settings: GrpoSettings, version: int, seed: int
 ) -> list[RolloutGroup]:
     """Sample one group per prompt. Raises TrainingError when they come from another policy than `version`."""
-    groups = pool.rollout(batch, group_size=settings.group_size, temperature=settings.temperature,
-                          top_p=settings.top_p, max_tokens=settings.max_tokens, seed=seed)
+    groups = pool.rollout(
+        batch,
+        group_size=settings.group_size,
+        temperature=settings.temperature,
+        top_p=settings.top_p,
+        max_tokens=settings.max_tokens,
+        seed=seed,
+    )
     if strange := {group.policy_version for group in groups} - {version}:
-        raise TrainingError(f"rollouts come from policy version {strange.pop()}, published was {version}; "
-                            "an engine did not take the last policy")
+        raise TrainingError(
+            f"rollouts come from policy version {strange.pop()}, published was {version}; "
+            "an engine did not take the last policy"
+        )
     return groups
 
 
@@ -141,8 +149,9 @@ def _trainable(policy: PolicyRef, settings: GrpoSettings, seed: int) -> LoadedPo
     """Load the policy; a new adapter starts the same on every rank and after every restart."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(child_seed(seed, "adapter"))
-        return load_policy(policy, trainable=settings.tuning, lora_rank=settings.lora_rank,
-                           lora_alpha=settings.lora_alpha)
+        return load_policy(
+            policy, trainable=settings.tuning, lora_rank=settings.lora_rank, lora_alpha=settings.lora_alpha
+        )
 
 
 def _publish(pool: RolloutPool, policy: PolicyRef, world: World, device: str) -> None:

@@ -35,16 +35,23 @@ class GrpoTrainer:
         self.world = world or World()
         # Dropout would make old and new log-probs differ with equal weights: training runs in eval mode.
         self._module = CompletionLogprobs(policy, settings.temperature, settings.device).eval()
-        self.weights: Weights = {name: weight for name, weight in self._module.named_parameters()
-                                 if weight.requires_grad}
+        self.weights: Weights = {
+            name: weight for name, weight in self._module.named_parameters() if weight.requires_grad
+        }
         if not self.weights:
             raise TrainingError("no weight of the policy is trainable; load it for training")
         self.reference: Weights = {name: weight.detach().clone() for name, weight in self.weights.items()}
         tokenizer = policy.processor.tokenizer
         self._pad_id: int = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
         self._optimizer = torch.optim.AdamW(self.weights.values(), lr=settings.lr, weight_decay=settings.weight_decay)
-        self._clip = ClipSettings(settings.clip_low, settings.clip_high, settings.clip_dual, settings.kl,
-                                  settings.rollout_cap, settings.loss_mean)
+        self._clip = ClipSettings(
+            settings.clip_low,
+            settings.clip_high,
+            settings.clip_dual,
+            settings.kl,
+            settings.rollout_cap,
+            settings.loss_mean,
+        )
 
     def step(self, groups: Sequence[RolloutGroup]) -> dict[str, float]:
         """Make `updates_per_step` updates from scored rollouts of the current weights; returns metrics of all ranks.
@@ -103,8 +110,9 @@ class GrpoTrainer:
     def _update(self, batches: Sequence[MicroBatch], old: Iterable[Tensor | None]) -> dict[str, float]:
         """Make one optimiser update, none without sequences; returns sums over all ranks for `_metrics`."""
         local = [_sizes(batch) for batch in batches]
-        sequences, tokens = self.world.total(sum(s for s, _ in local), sum(t for _, t in local),
-                                             device=self.settings.device)
+        sequences, tokens = self.world.total(
+            sum(s for s, _ in local), sum(t for _, t in local), device=self.settings.device
+        )
         if not sequences:
             return {}
         denominator = sequences if self.settings.loss_mean == "sequence" else max(tokens, 1.0)
@@ -113,8 +121,9 @@ class GrpoTrainer:
         for batch, old_logprobs in zip(batches, old, strict=True):
             sums.update(self._backward(batch, old_logprobs, denominator))
         names = sorted(sums)
-        totals = dict(zip(names, self.world.total(*(sums[name] for name in names), device=self.settings.device),
-                          strict=True))
+        totals = dict(
+            zip(names, self.world.total(*(sums[name] for name in names), device=self.settings.device), strict=True)
+        )
         self._add_gradients()
         norm = float(torch.nn.utils.clip_grad_norm_(self.weights.values(), self.settings.max_grad_norm))
         if not (math.isfinite(totals["loss"]) and math.isfinite(norm)):
@@ -127,8 +136,9 @@ class GrpoTrainer:
         reference = self._score(batch, self.reference).logprobs if self.settings.kl else None
         start = scored.logprobs.detach() if old is None else old
         logprobs = TokenLogprobs(scored.logprobs, start, batch.rollout_logprobs, reference)
-        loss, sums = grpo_loss(logprobs, batch.advantages, batch.mask, batch.weights, self._clip,
-                               denominator=denominator)
+        loss, sums = grpo_loss(
+            logprobs, batch.advantages, batch.mask, batch.weights, self._clip, denominator=denominator
+        )
         loss.backward()  # type: ignore[no-untyped-call]
         entropy = (scored.entropy * batch.weights[:, None]).sum()
         return {name: float(value) for name, value in (sums | {"loss": loss.detach(), "entropy": entropy}).items()}

@@ -14,8 +14,9 @@ from dpe_ray.runtime.train_job import RayPolicyUpdater
 from dpe_ray.train.settings import GrpoSettings
 from dpe_ray.types import PolicyRef, Sample
 
-SETTINGS = GrpoSettings(tuning="lora", lr=1e-3, prompts_per_step=4, group_size=4, steps=3, max_tokens=4,
-                        drop_equal_groups=False)
+SETTINGS = GrpoSettings(
+    tuning="lora", lr=1e-3, prompts_per_step=4, group_size=4, steps=3, max_tokens=4, drop_equal_groups=False
+)
 
 ray.cloudpickle.register_pickle_by_value(train_support)  # workers do not have the tests on their path
 

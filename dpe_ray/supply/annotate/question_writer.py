@@ -42,8 +42,14 @@ class QuestionWriter:
     async def write(self, image: ImageRef, plan: PlanReply, refusals: list[Refusal], tally: Tally) -> Sample:
         """Draft a sample, unchecked and without provenance; earlier refusals are told, so that it asks otherwise."""
         told = [Refusal(*(" ".join(text.split()) for text in refusal)) for refusal in refusals]
-        reply = await self._agent.ask(image, tally, cell=plan.cell, question_type=plan.question_type.value,
-                                      plan=" ".join(plan.plan.split()), refusals=told)
+        reply = await self._agent.ask(
+            image,
+            tally,
+            cell=plan.cell,
+            question_type=plan.question_type.value,
+            plan=" ".join(plan.plan.split()),
+            refusals=told,
+        )
         category, _, skill = plan.cell.partition("/")
         value = reply.answer.strip()
         return Sample(

@@ -15,6 +15,7 @@ from dpe_ray.types import AnswerKind, Candidate, ImageRef, Provenance, Rejection
 
 ROLES = ("planner", "question_writer", "validator", "solver", "student")
 
+
 class Refused(DpeError):
     """A gate said no: ends the slot, or the attempt."""
 
@@ -169,8 +170,9 @@ class Annotator:
             agreed = await self._solver.solve(sample, config.solves, draft.tally)
             if not all(agreed):
                 raise Refused("solver", f"{agreed.count(False)} of {len(agreed)} blind solves disagree with the answer")
-        difficulty = await measure_difficulty(self._student, sample, config.pass_rate_samples, config.policy_version,
-                                              draft.tally)
+        difficulty = await measure_difficulty(
+            self._student, sample, config.pass_rate_samples, config.policy_version, draft.tally
+        )
         draft.sample = replace(sample, difficulty=difficulty)
         options = len(sample.options) if sample.answer.kind is AnswerKind.CHOICE else 0
         _pass("pass_rate", gates.check_pass_rate(difficulty.pass_rate, config.pass_rate, options))

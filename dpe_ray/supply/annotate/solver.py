@@ -28,8 +28,16 @@ class Solver:
         """[n] Whether an answer agrees with the sample's. One call; what cannot be parsed disagrees."""
         message = Message("user", answer_prompt(sample).text, sample.images)
         seed = int(content_id(self.seed, sample.id, self.role)[:7], 16)
-        request = ChatRequest((message,), self.role, sample.id, ANSWER_VERSION, n=n, temperature=self.temperature,
-                              max_tokens=self.max_tokens, seed=seed)
+        request = ChatRequest(
+            (message,),
+            self.role,
+            sample.id,
+            ANSWER_VERSION,
+            n=n,
+            temperature=self.temperature,
+            max_tokens=self.max_tokens,
+            seed=seed,
+        )
         reply = await Counted(self.model, tally).chat(request)
         return tuple(grade(sample, text).correct for text in reply.texts)
 

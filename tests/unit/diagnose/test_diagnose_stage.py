@@ -35,15 +35,26 @@ def judge(request: ChatRequest) -> str:
 async def run(probe: tuple[Sample, ...] = PROBE, **fakes: Any) -> tuple[Diagnosis, tuple[Graded, ...]]:
     doors = {"student": FakeChat(student), "judge": FakeChat(judge), "analyst": FakeChat(analyst)} | fakes
     return await diagnose(
-        3, probe, doors["student"], doors["judge"], doors["analyst"], LocalMapper(), taxonomy=Taxonomy({}),
-        max_tokens=40, failures_per_cell=2, workers=(1, 1), concurrency=8,
+        3,
+        probe,
+        doors["student"],
+        doors["judge"],
+        doors["analyst"],
+        LocalMapper(),
+        taxonomy=Taxonomy({}),
+        max_tokens=40,
+        failures_per_cell=2,
+        workers=(1, 1),
+        concurrency=8,
     )
 
 
 async def test_cells_count_judged_items_by_category_and_skill() -> None:
     diagnosis, graded = await run()
     assert [(c.cell, c.attempts, c.correct) for c in diagnosis.cells] == [
-        ("map/find_way", 10, 7), ("map/read_name", 10, 7), ("medical/spot_mark", 10, 7)
+        ("map/find_way", 10, 7),
+        ("map/read_name", 10, 7),
+        ("medical/spot_mark", 10, 7),
     ]
     assert all(c.low < 0.7 < c.high for c in diagnosis.cells)
     assert (diagnosis.policy_version, diagnosis.probed, diagnosis.not_judged) == (3, 30, 0)

@@ -51,9 +51,16 @@ async def test_an_analyst_that_is_down_or_unclear_leaves_the_skill_unspecified(a
 @pytest.mark.parametrize(
     ("said", "kept"),
     [
-        ("count_objects", "count_objects"), ("countObjects", "count_objects"), ("", UNSPECIFIED), ("none", UNSPECIFIED),
-        ("??", UNSPECIFIED), ("7", UNSPECIFIED), ("identify_red", UNSPECIFIED), ("a_b_c_d_e_f_g_h", UNSPECIFIED),
-        ("Known one", "known_one"), ("say_which_colour", "say_which_colour"),
+        ("count_objects", "count_objects"),
+        ("countObjects", "count_objects"),
+        ("", UNSPECIFIED),
+        ("none", UNSPECIFIED),
+        ("??", UNSPECIFIED),
+        ("7", UNSPECIFIED),
+        ("identify_red", UNSPECIFIED),
+        ("a_b_c_d_e_f_g_h", UNSPECIFIED),
+        ("Known one", "known_one"),
+        ("say_which_colour", "say_which_colour"),
     ],
 )
 def test_names_that_say_nothing_or_hold_the_answer_are_refused(said: str, kept: str) -> None:

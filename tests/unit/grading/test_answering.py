@@ -30,7 +30,7 @@ class Lossy:
 
     async def map(self, spec: MapSpec, rows: Iterable[Row]) -> AsyncIterator[Row]:
         work = spec.factory(spec.config)
-        for row in list(rows)[self.lost:][::-1]:
+        for row in list(rows)[self.lost :][::-1]:
             yield await work(row)
             yield await work(row)
 

@@ -39,7 +39,7 @@ def test_no_text_breaks_extraction(text: str, kind: AnswerKind) -> None:
     assert found is None or (found in "ABCD" if kind is AnswerKind.CHOICE else found)
 
 
-@given(st.integers(-10**9, 10**9))
+@given(st.integers(-(10**9), 10**9))
 def test_any_whole_number_survives_with_and_without_separators(value: int) -> None:
     assert extract_answer(f"answer: {value}", AnswerKind.NUMBER) == str(value)
     assert extract_answer(f"answer: {value:,}", AnswerKind.NUMBER) == str(value)

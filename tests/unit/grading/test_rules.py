@@ -10,10 +10,20 @@ CHOICE = make_sample("Which?", "B", options=("a red car", "a blue car", "no car"
 @pytest.mark.parametrize(
     ("answer", "tolerance", "said", "right"),
     [
-        ("12", 0.0, "12", True), ("12", 0.0, "12.0", True), ("12", 0.0, "13", False), ("1,234", 0.0, "1234", True),
-        ("0.5", 0.0, "1/2", True), ("45%", 0.0, "45", True), ("0.45", 0.0, "45%", True), ("0.45", 0.0, "45", False),
-        ("10", 0.5, "10.5", True), ("10", 0.5, "10.6", False), ("3", 0.0, "three", True), ("1/3", 0.0, "0.33", False),
-        ("-4", 0.0, "4", False), ("12 cm", 0.0, "12", True),
+        ("12", 0.0, "12", True),
+        ("12", 0.0, "12.0", True),
+        ("12", 0.0, "13", False),
+        ("1,234", 0.0, "1234", True),
+        ("0.5", 0.0, "1/2", True),
+        ("45%", 0.0, "45", True),
+        ("0.45", 0.0, "45%", True),
+        ("0.45", 0.0, "45", False),
+        ("10", 0.5, "10.5", True),
+        ("10", 0.5, "10.6", False),
+        ("3", 0.0, "three", True),
+        ("1/3", 0.0, "0.33", False),
+        ("-4", 0.0, "4", False),
+        ("12 cm", 0.0, "12", True),
     ],
 )
 def test_numbers_are_equal_within_the_tolerance(answer: str, tolerance: float, said: str, right: bool) -> None:

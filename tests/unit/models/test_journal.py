@@ -79,8 +79,17 @@ async def test_an_outage_is_recorded_but_asked_again(tmp_path):
 def test_everything_that_changes_the_answer_changes_the_key():
     image = dataclasses.replace(IMAGE, sha256="b" * 64)
     changed = [dataclasses.replace(REQUEST, messages=(Message("user", "Why?", (image,)),))]
-    changes = {"role": "planner", "item": "x", "prompt_version": "judge@2", "n": 3, "temperature": 0.5, "top_p": 0.9,
-               "max_tokens": 7, "seed": 1, "json_schema": {}}
+    changes = {
+        "role": "planner",
+        "item": "x",
+        "prompt_version": "judge@2",
+        "n": 3,
+        "temperature": 0.5,
+        "top_p": 0.9,
+        "max_tokens": 7,
+        "seed": 1,
+        "json_schema": {},
+    }
     changed += [dataclasses.replace(REQUEST, **{name: value}) for name, value in changes.items()]
     keys = {call_key(r, "m") for r in (REQUEST, *changed)} | {call_key(REQUEST, "m", 1), call_key(REQUEST, "other")}
     assert len(keys) == len(changed) + 3
@@ -100,8 +109,9 @@ def test_a_broken_line_that_no_kill_explains_is_an_error(tmp_path):
 def write_until_killed(folder, pipe):
     journal = Journal(folder, "w")
     for number in range(100_000):
-        journal.append({"key": str(number), "texts": ["x" * 3000], "answered_by": "m", "prompt_tokens": 0,
-                        "completion_tokens": 0})
+        journal.append(
+            {"key": str(number), "texts": ["x" * 3000], "answered_by": "m", "prompt_tokens": 0, "completion_tokens": 0}
+        )
         pipe.send(number)
 
 

@@ -11,10 +11,21 @@ BODY = {"model": "m", "messages": [{"role": "user", "content": "Why?"}]}
 
 
 def test_a_body_becomes_a_request_with_images_before_the_text():
-    parts = [{"type": "text", "text": "Look."}, {"type": "image_url", "image_url": {"url": URL}},
-             {"type": "text", "text": "Why?"}]
-    request = read_body({**BODY, "messages": [{"role": "system", "content": "Be brief."},
-                                              {"role": "user", "content": parts}], "stop": "x", "n": 2, "seed": 3}, "m")
+    parts = [
+        {"type": "text", "text": "Look."},
+        {"type": "image_url", "image_url": {"url": URL}},
+        {"type": "text", "text": "Why?"},
+    ]
+    request = read_body(
+        {
+            **BODY,
+            "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": parts}],
+            "stop": "x",
+            "n": 2,
+            "seed": 3,
+        },
+        "m",
+    )
     assert request.messages == (("system", "Be brief.", ()), ("user", "Look.\nWhy?", (b"bytes",)))
     assert (request.stop, request.n, request.seed, request.max_tokens) == (("x",), 2, 3, 512)
 

@@ -17,11 +17,20 @@ NOW = {"Retry-After": "0"}
 
 
 def completion(n=1, **fields):
-    choices = [{"index": i, "finish_reason": "stop", "message": {"role": "assistant", "content": f"answer {i}"}}
-               for i in reversed(range(n))]
+    choices = [
+        {"index": i, "finish_reason": "stop", "message": {"role": "assistant", "content": f"answer {i}"}}
+        for i in reversed(range(n))
+    ]
     usage = {"prompt_tokens": 11, "completion_tokens": 3, "total_tokens": 14}
-    return {"id": "1", "object": "chat.completion", "created": 0, "model": "m", "choices": choices, "usage": usage,
-            **fields}
+    return {
+        "id": "1",
+        "object": "chat.completion",
+        "created": 0,
+        "model": "m",
+        "choices": choices,
+        "usage": usage,
+        **fields,
+    }
 
 
 def reply(status=200, body=None, headers=None):
@@ -164,8 +173,9 @@ async def test_one_client_keeps_its_concurrency():
 
 
 async def test_another_policy_than_the_wanted_is_waited_for():
-    async with Endpoint(reply(body=completion(system_fingerprint="v1")),
-                        reply(body=completion(system_fingerprint="v2"))) as endpoint:
+    async with Endpoint(
+        reply(body=completion(system_fingerprint="v1")), reply(body=completion(system_fingerprint="v2"))
+    ) as endpoint:
         spec = ChatSpec("student", endpoint.spec.base_url, "m", retries=1, policy_version=2)
         assert (await spec.open().chat(REQUEST)).model == "m@v2"
 

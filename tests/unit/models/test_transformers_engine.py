@@ -50,8 +50,10 @@ def texts(completions):
 
 
 async def test_requests_that_arrive_together_share_a_batch_and_answer_as_alone(engine):
-    asks = [dataclasses.replace(ASK, messages=(("user", f"What colour{' red' * i}?", (png(c),)),), n=1 + i % 3)
-            for i, c in enumerate(("red", "blue", "lime", "white", "black"))]
+    asks = [
+        dataclasses.replace(ASK, messages=(("user", f"What colour{' red' * i}?", (png(c),)),), n=1 + i % 3)
+        for i, c in enumerate(("red", "blue", "lime", "white", "black"))
+    ]
     together = await asyncio.gather(*[engine.chat(ask) for ask in asks])
     alone = [await engine.chat(ask) for ask in asks]
     assert [texts(answer) for answer in together] == [texts(answer) for answer in alone]

@@ -18,7 +18,8 @@ def diagnosis(*cells: CellDiagnosis) -> Diagnosis:
 
 @given(
     st.dictionaries(st.tuples(st.sampled_from("abcdef"), st.sampled_from("xyz")), COUNTS, min_size=1),
-    st.integers(1, 600), st.sampled_from([0.0, 0.02, 0.1]),
+    st.integers(1, 600),
+    st.sampled_from([0.0, 0.02, 0.1]),
 )
 def test_quotas_sum_to_the_total_and_no_category_falls_below_the_floor(
     counts: dict[tuple[str, str], tuple[int, int]], total: int, floor: float
@@ -34,9 +35,7 @@ def test_quotas_sum_to_the_total_and_no_category_falls_below_the_floor(
 
 
 @given(st.lists(COUNTS.filter(lambda c: c[1] > 0), min_size=2, max_size=6), st.integers(1, 300), st.data())
-def test_a_cell_that_gets_worse_never_gets_less(
-    counts: list[tuple[int, int]], total: int, data: st.DataObject
-) -> None:
+def test_a_cell_that_gets_worse_never_gets_less(counts: list[tuple[int, int]], total: int, data: st.DataObject) -> None:
     worse = data.draw(st.integers(0, counts[0][0]))
     cells = [make_cell(f"c{i}", "x", *c) for i, c in enumerate(counts)]
     config = PlanConfig(total=total, floor=0.0)
@@ -60,8 +59,14 @@ def failure(text: str) -> Failure:
 
 
 def test_an_instruction_names_the_main_errors_and_what_was_seen() -> None:
-    cell = make_cell("map", "find_way", 3, 10, error_types={"calculation": 1, "not_judged": 2, "reasoning": 4},
-                     failures=(failure("It turned left."), failure("It turned left."), failure("")))
+    cell = make_cell(
+        "map",
+        "find_way",
+        3,
+        10,
+        error_types={"calculation": 1, "not_judged": 2, "reasoning": 4},
+        failures=(failure("It turned left."), failure("It turned left."), failure("")),
+    )
     assert instruction(cell) == (
         "Exercise find way: 3 of 10 answers were right. Mostly the facts are right but the conclusion is not and the "
         "numbers are seen but combined wrongly. Seen: It turned left."

@@ -9,7 +9,12 @@ WEIGHTS = st.dictionaries(st.text("abcdef", min_size=1, max_size=3), st.floats(0
 
 def test_what_is_left_goes_to_the_largest_fractions() -> None:
     assert largest_remainder({"a": 0.47, "b": 0.16, "c": 0.158, "d": 0.12, "e": 0.061, "f": 0.031}, 10) == {
-        "a": 5, "b": 2, "c": 1, "d": 1, "e": 1, "f": 0
+        "a": 5,
+        "b": 2,
+        "c": 1,
+        "d": 1,
+        "e": 1,
+        "f": 0,
     }
 
 

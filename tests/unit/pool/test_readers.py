@@ -54,7 +54,9 @@ def test_jsonl_paths_are_relative_to_the_file_and_urls_are_fetched(tmp_path: Pat
     lines = [json.dumps({"path": "a.png"}), "", json.dumps({"url": url}), json.dumps("a.png")]
     (tmp_path / "list.jsonl").write_text("\n".join(lines))
     assert [f.data for f in load_images(find_images(str(tmp_path / "list.jsonl")))] == [
-        make_png(1), make_png(2), make_png(1)
+        make_png(1),
+        make_png(2),
+        make_png(1),
     ]
 
 

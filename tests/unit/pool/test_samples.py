@@ -21,15 +21,26 @@ def read(tmp_path: Path, *rows: dict[str, Any]) -> tuple[Sample, ...]:
 
 
 def test_parquet_columns_become_samples(tmp_path: Path) -> None:
-    table = pa.table({
-        "id": ["x", "y"], "image": [make_png(1), make_png(2)], "question": ["Which?", "How many?"],
-        "options": [["one", "two"], []], "answer": ["B", "12"], "kind": ["choice", "number"],
-        "aliases": [[], ["twelve"]], "tolerance": [0.0, 0.5], "category": ["map", "medical"],
-    })
+    table = pa.table(
+        {
+            "id": ["x", "y"],
+            "image": [make_png(1), make_png(2)],
+            "question": ["Which?", "How many?"],
+            "options": [["one", "two"], []],
+            "answer": ["B", "12"],
+            "kind": ["choice", "number"],
+            "aliases": [[], ["twelve"]],
+            "tolerance": [0.0, 0.5],
+            "category": ["map", "medical"],
+        }
+    )
     pq.write_table(table, tmp_path / "set.parquet")
     which, many = read_samples(str(tmp_path / "set.parquet"), ImageStore(tmp_path / "images"))
     assert (which.answer.kind, which.answer.value, which.options, which.category) == (
-        AnswerKind.CHOICE, "B", ("one", "two"), "map"
+        AnswerKind.CHOICE,
+        "B",
+        ("one", "two"),
+        "map",
     )
     assert (many.answer.kind, many.answer.tolerance, many.answer.aliases) == (AnswerKind.NUMBER, 0.5, ("twelve",))
     assert Path(which.images[0].uri).read_bytes() == make_png(1)
@@ -49,10 +60,24 @@ def test_a_row_without_category_is_mixed_and_a_repeated_row_counts_once(tmp_path
 @pytest.mark.parametrize(
     "row",
     [
-        {"question": ""}, {"question": None}, {"answer": None}, {"answer": {"x": 1}}, {"image": "gone.png"},
-        {"image": None}, {"image": 3}, {"options": "AB"}, {"options": ["one"]}, {"options": ["a", "b"], "answer": "c"},
-        {"kind": "list"}, {"kind": "number"}, {"kind": "choice"}, {"tolerance": "wide"}, {"tolerance": -1},
-        {"tolerance": float("nan")}, {"category": "a/b"}, {"options": [str(i) for i in range(30)]},
+        {"question": ""},
+        {"question": None},
+        {"answer": None},
+        {"answer": {"x": 1}},
+        {"image": "gone.png"},
+        {"image": None},
+        {"image": 3},
+        {"options": "AB"},
+        {"options": ["one"]},
+        {"options": ["a", "b"], "answer": "c"},
+        {"kind": "list"},
+        {"kind": "number"},
+        {"kind": "choice"},
+        {"tolerance": "wide"},
+        {"tolerance": -1},
+        {"tolerance": float("nan")},
+        {"category": "a/b"},
+        {"options": [str(i) for i in range(30)]},
     ],
 )
 def test_a_bad_row_names_file_and_row_in_one_line(tmp_path: Path, row: dict[str, Any]) -> None:

@@ -13,10 +13,21 @@ from dpe_ray.supply.quota_book import Quotas
 CELL = "geometric/shape_colour"
 GOOD = {
     "planner": {"image_category": "geometric", "cell": CELL, "question_type": "text", "plan": "Ask for a colour."},
-    "question_writer": {"observation": "a red ring", "question": "What colour is the ring?", "options": [],
-                        "answer": "red", "rationale": "1. ring 2. red"},
-    "validator": {"image_category": "geometric", "visible": True, "answerable": True, "unambiguous": True,
-                  "answer_correct": True, "reason": "fine"},
+    "question_writer": {
+        "observation": "a red ring",
+        "question": "What colour is the ring?",
+        "options": [],
+        "answer": "red",
+        "rationale": "1. ring 2. red",
+    },
+    "validator": {
+        "image_category": "geometric",
+        "visible": True,
+        "answerable": True,
+        "unambiguous": True,
+        "answer_correct": True,
+        "reason": "fine",
+    },
 }
 
 

@@ -27,7 +27,11 @@ async def test_a_good_slot_gives_a_sample_with_its_whole_history(team):
     assert isinstance(outcome, Candidate)
     sample = outcome.sample
     assert (sample.question, sample.answer.value, sample.category, sample.skills) == (
-        "What colour is the ring?", "red", "geometric", ("shape_colour",))
+        "What colour is the ring?",
+        "red",
+        "geometric",
+        ("shape_colour",),
+    )
     assert (sample.provenance.source, sample.provenance.round, sample.provenance.cell) == ("generated", 2, CELL)
     assert [step.role for step in sample.provenance.steps] == list(ROLES)
     assert (sample.difficulty.pass_rate, sample.difficulty.n, sample.difficulty.policy_version) == (5 / 9, 9, 7)
@@ -116,9 +120,16 @@ async def test_the_question_writer_is_told_why_and_may_try_again(team):
     tries = iter(["What colour is the red ring?", "Which colour\nis it?", "What colour is the ring?"])
     team.says["question_writer"] = lambda request: json.dumps({"question": next(tries), "answer": "red"})
     verdicts = iter([False, True])
-    team.says["validator"] = lambda request: json.dumps({
-        "image_category": "geometric", "visible": next(verdicts), "answerable": True, "unambiguous": True,
-        "answer_correct": True, "reason": "where?"})
+    team.says["validator"] = lambda request: json.dumps(
+        {
+            "image_category": "geometric",
+            "visible": next(verdicts),
+            "answerable": True,
+            "unambiguous": True,
+            "answer_correct": True,
+            "reason": "where?",
+        }
+    )
     outcome, calls = await fill(team.config())
     assert isinstance(outcome, Candidate)
     assert calls == 1 + 3 + 2 + 1

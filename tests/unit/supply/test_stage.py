@@ -131,12 +131,18 @@ async def test_earlier_rounds_are_not_repeated(team):
 
 
 async def test_the_planner_sees_only_cells_that_are_open(team):
-    team.says["planner"] = lambda request: json.dumps({
-        "image_category": "x", "question_type": "text", "plan": "",
-        "cell": OTHER if OTHER in request.messages[0].text else CELL})
-    team.says["validator"] = lambda request: json.dumps(dict.fromkeys(
-        ("visible", "answerable", "unambiguous", "answer_correct"), True) | {
-        "image_category": request.messages[0].text.split("Category: ")[1].split("\n")[0]})
+    team.says["planner"] = lambda request: json.dumps(
+        {
+            "image_category": "x",
+            "question_type": "text",
+            "plan": "",
+            "cell": OTHER if OTHER in request.messages[0].text else CELL,
+        }
+    )
+    team.says["validator"] = lambda request: json.dumps(
+        dict.fromkeys(("visible", "answerable", "unambiguous", "answer_correct"), True)
+        | {"image_category": request.messages[0].text.split("Category: ")[1].split("\n")[0]}
+    )
     got = await run(team, plan_of(cell=1, other=1), images(9), concurrency=1)
     assert [s.provenance.cell for s in got.samples] == [OTHER, CELL]
 

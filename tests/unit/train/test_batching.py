@@ -20,19 +20,25 @@ from dpe_ray.train.batching import (
 from dpe_ray.types import RolloutGroup
 
 
-def group_of(folder: Path, rewards: list[float], prompt_length: int = 3, lengths: list[int] | None = None
-             ) -> RolloutGroup:
+def group_of(
+    folder: Path, rewards: list[float], prompt_length: int = 3, lengths: list[int] | None = None
+) -> RolloutGroup:
     lengths = lengths or [2] * len(rewards)
     completions = [[40 + t for t in range(length)] for length in lengths]
     return make_group(make_prompt(folder, 0), list(range(10, 10 + prompt_length)), rewards, completions)
 
 
 def test_completions_start_in_one_column_whatever_the_prompt_length(tmp_path: Path) -> None:
-    sequences = [*training_sequences(group_of(tmp_path, [1.0, 0.0], 3, [2, 1])),
-                 *training_sequences(group_of(tmp_path, [1.0, 0.0], 1, [1, 2]))]
+    sequences = [
+        *training_sequences(group_of(tmp_path, [1.0, 0.0], 3, [2, 1])),
+        *training_sequences(group_of(tmp_path, [1.0, 0.0], 1, [1, 2])),
+    ]
     batch = collate(sequences, pad_id=0)
     assert batch.input_ids.tolist() == [
-        [10, 11, 12, 40, 41], [10, 11, 12, 40, 0], [0, 0, 10, 40, 0], [0, 0, 10, 40, 41]
+        [10, 11, 12, 40, 41],
+        [10, 11, 12, 40, 0],
+        [0, 0, 10, 40, 0],
+        [0, 0, 10, 40, 41],
     ]
     assert batch.attention_mask.tolist() == [[1, 1, 1, 1, 1], [1, 1, 1, 1, 0], [0, 0, 1, 1, 0], [0, 0, 1, 1, 1]]
     assert batch.mask.tolist() == [[1, 1], [1, 0], [1, 0], [1, 1]]

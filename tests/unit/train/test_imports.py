@@ -24,6 +24,12 @@ assert not {"pydantic", "openai", "ray", "dpe_ray.config"} & set(sys.modules)
 
 
 def test_trainer_and_policy_run_without_pydantic_openai_and_ray(student) -> None:  # type: ignore[no-untyped-def]
-    done = subprocess.run([sys.executable, "-c", BLOCKED, student.base], capture_output=True, text=True, timeout=120,
-                          env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", BLOCKED, student.base],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        check=False,
+    )
     assert done.returncode == 0, done.stderr[-2000:]

@@ -17,8 +17,9 @@ from dpe_ray.train.reward import PARTS as SHIPPED
 from dpe_ray.train.settings import GrpoSettings
 from dpe_ray.types import PolicyRef, Prompt, RolloutGroup, Sample
 
-SETTINGS = GrpoSettings(tuning="full", lr=3e-3, kl=0.0, prompts_per_step=4, group_size=8, steps=6, max_tokens=4,
-                        reward={"letters": 1.0})
+SETTINGS = GrpoSettings(
+    tuning="full", lr=3e-3, kl=0.0, prompts_per_step=4, group_size=8, steps=6, max_tokens=4, reward={"letters": 1.0}
+)
 
 
 def share_of_letters(sample: Sample, text: str) -> float:
@@ -62,14 +63,38 @@ def test_what_is_left_is_a_plain_directory_that_loads(student: PolicyRef, tmp_pa
 def test_metrics_have_their_names_and_are_finite(student: PolicyRef, tmp_path: Path) -> None:
     seen: list[int] = []
     settings = replace(SETTINGS, steps=2, kl=0.01, reward={"accuracy": 0.9, "format": 0.1}, drop_equal_groups=False)
-    result = train(student, prompts_in(tmp_path), LocalPool(student), settings, out=str(tmp_path / "out"), seed=0,
-                   on_step=lambda step, metrics: seen.append(step))
+    result = train(
+        student,
+        prompts_in(tmp_path),
+        LocalPool(student),
+        settings,
+        out=str(tmp_path / "out"),
+        seed=0,
+        on_step=lambda step, metrics: seen.append(step),
+    )
     assert seen == [1, 2]
     assert set(result.metrics[0]) == {
-        "reward", "reward_std", "frac_reward_zero_std", "reward/accuracy", "reward/format", "groups_dropped",
-        "completions/mean_length", "completions/clipped_ratio", "loss", "kl", "grad_norm", "entropy", "clip_ratio",
-        "clip_ratio_dual", "logprob_gap", "rollout_ratio_truncated", "tokens_per_s", "step_time_s", "rollout_s",
-        "update_s", "publish_s",
+        "reward",
+        "reward_std",
+        "frac_reward_zero_std",
+        "reward/accuracy",
+        "reward/format",
+        "groups_dropped",
+        "completions/mean_length",
+        "completions/clipped_ratio",
+        "loss",
+        "kl",
+        "grad_norm",
+        "entropy",
+        "clip_ratio",
+        "clip_ratio_dual",
+        "logprob_gap",
+        "rollout_ratio_truncated",
+        "tokens_per_s",
+        "step_time_s",
+        "rollout_s",
+        "update_s",
+        "publish_s",
     }
     assert all(math.isfinite(value) for metrics in result.metrics for value in metrics.values())
     assert result.metrics[0]["kl"] == pytest.approx(0, abs=1e-9)

@@ -18,8 +18,9 @@ def loss_of_ratio(ratio: float, advantage: float, clip: ClipSettings = PLAIN) ->
     new = torch.tensor([[math.log(ratio)]], dtype=torch.float64)
     zero = torch.zeros_like(new)
     one = torch.ones_like(new)
-    loss, _ = grpo_loss(TokenLogprobs(new, zero, zero), torch.tensor([advantage], dtype=torch.float64), one, one[0],
-                        clip, denominator=1)
+    loss, _ = grpo_loss(
+        TokenLogprobs(new, zero, zero), torch.tensor([advantage], dtype=torch.float64), one, one[0], clip, denominator=1
+    )
     return float(loss)
 
 
@@ -45,8 +46,15 @@ def test_k3_by_hand_and_its_clamp() -> None:
     assert k3(new, reference).tolist() == pytest.approx([0.0, 0.5 - math.log(0.5) - 1, 10.0])
 
 
-def plain_loss(new: list[list[float]], old: list[list[float]], rollout: list[list[float]],
-               reference: list[list[float]], advantages: list[float], lengths: list[int], clip: ClipSettings) -> float:
+def plain_loss(
+    new: list[list[float]],
+    old: list[list[float]],
+    rollout: list[list[float]],
+    reference: list[list[float]],
+    advantages: list[float],
+    lengths: list[int],
+    clip: ClipSettings,
+) -> float:
     """The formula once more, token by token, in Python floats."""
     per_sequence = []
     for i, length in enumerate(lengths):
@@ -80,10 +88,17 @@ def test_loss_equals_a_plain_loop_over_tokens(seed: int, loss_mean: str) -> None
     mask = (torch.arange(5)[None, :] < torch.tensor(lengths)[:, None]).double()
     clip = replace(PLAIN, kl=0.05, loss_mean=loss_mean)
     denominator = 4 if loss_mean == "sequence" else sum(lengths)
-    loss, sums = grpo_loss(TokenLogprobs(new, old, rollout, reference), advantages, mask,
-                           torch.ones(4, dtype=torch.float64), clip, denominator=denominator)
-    expected = plain_loss(new.tolist(), old.tolist(), rollout.tolist(), reference.tolist(), advantages.tolist(),
-                          lengths, clip)
+    loss, sums = grpo_loss(
+        TokenLogprobs(new, old, rollout, reference),
+        advantages,
+        mask,
+        torch.ones(4, dtype=torch.float64),
+        clip,
+        denominator=denominator,
+    )
+    expected = plain_loss(
+        new.tolist(), old.tolist(), rollout.tolist(), reference.tolist(), advantages.tolist(), lengths, clip
+    )
     assert float(loss) == pytest.approx(expected, rel=1e-10)
     assert float(sums["tokens"]) == sum(lengths)
 
@@ -93,8 +108,9 @@ def test_statistics_count_what_was_clipped_and_truncated() -> None:
     zero = torch.zeros(2, 3)
     rollout = torch.tensor([[-1.0, 0.0, 0.0], [0.0, 0.0, 0.5]])
     mask = torch.tensor([[1.0, 1.0, 0.0], [1.0, 1.0, 1.0]])
-    _, sums = grpo_loss(TokenLogprobs(ratios.log(), zero, rollout), torch.tensor([1.0, -1.0]), mask, torch.ones(2),
-                        PLAIN, denominator=2)
+    _, sums = grpo_loss(
+        TokenLogprobs(ratios.log(), zero, rollout), torch.tensor([1.0, -1.0]), mask, torch.ones(2), PLAIN, denominator=2
+    )
     assert {name: float(value) for name, value in sums.items()} == pytest.approx(
         {"tokens": 5, "clipped": 2, "clipped_dual": 1, "truncated": 1, "gap": 1.5}
     )
@@ -111,8 +127,14 @@ def test_gradient_reaches_completion_tokens_of_weighted_sequences_only() -> None
     new = torch.zeros(2, 3, requires_grad=True)
     mask = torch.tensor([[1.0, 1.0, 0.0], [1.0, 1.0, 1.0]])
     zero = torch.zeros(2, 3)
-    loss, _ = grpo_loss(TokenLogprobs(new, zero, zero, zero - 1), torch.ones(2), mask, torch.tensor([1.0, 0.0]),
-                        replace(PLAIN, kl=0.1), denominator=1)
+    loss, _ = grpo_loss(
+        TokenLogprobs(new, zero, zero, zero - 1),
+        torch.ones(2),
+        mask,
+        torch.tensor([1.0, 0.0]),
+        replace(PLAIN, kl=0.1),
+        denominator=1,
+    )
     loss.backward()
     assert new.grad is not None
     assert (new.grad != 0).tolist() == [[True, True, False], [False, False, False]]

@@ -44,8 +44,9 @@ def test_logprobs_equal_those_of_each_sequence_alone(student: PolicyRef, tmp_pat
         inputs = render(policy.processor, group.prompt.text, picture)
         for rollout in group.rollouts:
             ids = torch.tensor([rollout.completion.token_ids])
-            logits = policy.model(input_ids=torch.cat([inputs["input_ids"], ids], 1),
-                                  pixel_values=inputs["pixel_values"]).logits[0, -ids.shape[1] - 1 : -1]
+            logits = policy.model(
+                input_ids=torch.cat([inputs["input_ids"], ids], 1), pixel_values=inputs["pixel_values"]
+            ).logits[0, -ids.shape[1] - 1 : -1]
             expected = (logits / 0.7).log_softmax(-1).gather(1, ids.T)[:, 0]
             assert torch.allclose(scored.logprobs[row, : ids.shape[1]], expected, atol=1e-4)
             assert not scored.logprobs[row, ids.shape[1] :].any()
@@ -128,8 +129,10 @@ def test_dropped_groups_are_counted_and_change_nothing(student: PolicyRef, tmp_p
 
 def test_a_step_without_any_signal_updates_nothing(student: PolicyRef, tmp_path: Path) -> None:
     trainer = trainer_of(student)
-    groups = [replace(group, rollouts=tuple(replace(rollout, reward=0.1) for rollout in group.rollouts))
-              for group in make_groups(student, tmp_path)]
+    groups = [
+        replace(group, rollouts=tuple(replace(rollout, reward=0.1) for rollout in group.rollouts))
+        for group in make_groups(student, tmp_path)
+    ]
     before = weights_of(trainer)
     metrics = trainer.step(groups)
     assert (metrics["groups_dropped"], metrics["loss"]) == (3, 0)

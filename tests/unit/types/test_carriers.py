@@ -26,8 +26,13 @@ def test_an_id_is_the_hash_of_what_is_asked_and_nothing_else() -> None:
         sample, category="map", skills=("x",), provenance=Provenance("generated", 2), difficulty=Difficulty(0.5, 9, 1)
     )
     assert labelled.id == sample.id
-    ids = {sample.id, make_sample("Other?").id, make_sample(answer="blue").id,
-           make_sample(image=make_image_ref("other")).id, make_sample(answer="A", options=("red", "blue")).id}
+    ids = {
+        sample.id,
+        make_sample("Other?").id,
+        make_sample(answer="blue").id,
+        make_sample(image=make_image_ref("other")).id,
+        make_sample(answer="A", options=("red", "blue")).id,
+    }
     assert len(ids) == 5
 
 
