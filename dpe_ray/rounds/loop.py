@@ -60,7 +60,8 @@ class Loop:
                 record = results.close(stopped_record(index, policy, str(error)))
         self._records.append(record)
         self._write("running")
-        self._notify(f"round {index}  {record.decision}: " + "; ".join(record.reasons))
+        more = f" (+{len(record.reasons) - 1} notes in the report)" if len(record.reasons) > 1 else ""
+        self._notify(f"round {index}  {record.decision}: {record.reasons[0]}{more}")
         return record
 
     async def _measure_final(self, base: PolicyRef, kept: PolicyRef) -> None:

@@ -8,6 +8,7 @@ from dpe_ray.diagnose.probe import select_probe
 from dpe_ray.diagnose.stage import diagnose
 from dpe_ray.errors import BudgetExceeded
 from dpe_ray.grading.answering import answer_all
+from dpe_ray.grading.options import spread_answers
 from dpe_ray.ports import ChatDoor, PolicyUpdater, QuotaBook, RowMapper
 from dpe_ray.rounds.ledger import cost, read_calls
 from dpe_ray.rounds.round import RoundStages
@@ -109,7 +110,8 @@ class _Bound:
         seed = child_seed(self._config.seed, "train", index)
         replay = select_probe(self._sets.support, plan.replay, seed) if plan.replay else ()
         out = str(self._run.round(index).path / "policy")
-        trained = await self._machine.updater.finetune(policy, [*samples, *replay], out=out, seed=seed)
+        lessons = spread_answers([*samples, *replay])
+        trained = await self._machine.updater.finetune(policy, lessons, out=out, seed=seed)
         # the round's own number: after a rollback another candidate must not pass for the one that was rolled back
         return replace(trained, policy=replace(trained.policy, version=index))
 
