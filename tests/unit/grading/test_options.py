@@ -4,13 +4,12 @@ import pytest
 from builders import make_sample
 
 from dpe_ray.grading.options import rotated, spread_answers
-from dpe_ray.types import Answer, AnswerKind
 
 OPTIONS = ("fish", "cup", "lamp", "key")
 
 
 def choice(letter):
-    return make_sample(options=OPTIONS, answer=Answer(AnswerKind.CHOICE, letter))
+    return make_sample(answer=letter, kind="choice", options=OPTIONS)
 
 
 def right_text(sample):
@@ -33,5 +32,5 @@ def test_every_letter_is_right_equally_often():
 
 
 def test_other_kinds_stay_as_they_are():
-    sample = make_sample(answer=Answer(AnswerKind.NUMBER, "3"))
+    sample = make_sample(answer="3", kind="number")
     assert spread_answers([sample]) == [sample]
