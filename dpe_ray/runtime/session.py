@@ -47,27 +47,39 @@ def start(*, num_cpus: int | None = None, object_store_mb: int = 256, address: s
     """
     address = address or os.environ.get("RAY_ADDRESS", "")
     prepare_environment(throw_away_token=not address)
+    with _without_chatter():
+        import ray
+
+        if ray.is_initialized():
+            return False
+        _connect(address, num_cpus, object_store_mb)
+    _calm_libraries()
+    return not address
+
+
+def _connect(address: str, num_cpus: int | None, object_store_mb: int) -> None:
     import ray
 
-    if ray.is_initialized():
-        return False
     quiet = {"logging_level": "warning", "log_to_driver": False, "namespace": "dpe_ray"}
+    here = {"num_cpus": num_cpus, "include_dashboard": False, "object_store_memory": object_store_mb * 2**20}
     try:
-        if address:
-            ray.init(address, **quiet)
-        else:
-            ray.init(
-                "local",
-                num_cpus=num_cpus,
-                include_dashboard=False,
-                object_store_memory=object_store_mb * 2**20,
-                **quiet,
-            )
+        ray.init(address or "local", **quiet, **({} if address else here))
     except (ConnectionError, RuntimeError, ValueError, TimeoutError, OSError) as error:
         reason = " ".join(str(error).split())[:300]
         raise ClusterError(f"ray at {address or 'this machine'}: {reason}; check address and token") from error
-    _calm_libraries()
-    return not address
+
+
+@contextmanager
+def _without_chatter() -> Iterator[None]:
+    """Ray's C++ core writes to the descriptor of stderr itself while it starts; what fails is raised all the same."""
+    stderr, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nothing, 2)
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        os.close(nothing)
 
 
 def stop() -> None:
