@@ -1,14 +1,12 @@
 """One small run on the micro world, with a teacher that errs and drops out: made once, looked at by many tests."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from command_line import command_line
 
 from dpe_ray.micro.sources import materialise
 
@@ -62,17 +60,6 @@ def small_yaml(world, tmp_path_factory):
     file = tmp_path_factory.mktemp("job") / "small.yaml"
     file.write_text(yaml.safe_dump(tree))
     return file
-
-
-def command_line(*arguments):
-    """Run `python -m dpe_ray` as a user would; returns the finished process."""
-    return subprocess.run(
-        [sys.executable, "-m", "dpe_ray", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=400,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
 
 
 @pytest.fixture(scope="session")
