@@ -30,8 +30,19 @@ class RowWorker:
     async def __call__(self, batch: dict[str, Any]) -> dict[str, list[bytes]]:
         """Map one batch; the function is built on the first call, inside the actor's event loop."""
         self._work = self._work or self._spec.factory(self._spec.config)
-        rows = await asyncio.gather(*[self._work(pickle.loads(row)) for row in batch["row"]])
-        return {"row": [pickle.dumps(row) for row in rows]}
+        results = await asyncio.gather(*[self._result(pickle.loads(row)) for row in batch["row"]])
+        return {"row": [pickle.dumps(result) for result in results]}
+
+    async def _result(self, row: Row) -> Row | DpeError:
+        """Map one row; an error travels as a value, since Ray's wrappers lose what it was."""
+        try:
+            result: Row = await self._work(row)
+        except DpeError as error:
+            return error
+        except Exception as error:  # recording border: the driver raises it
+            told = " ".join(f"{type(error).__name__}: {error}".split())
+            return ClusterError(f"{self._spec.name}: a worker broke: {told}; see the Ray logs of this session")
+        return result
 
 
 @dataclass(frozen=True)
@@ -65,14 +76,16 @@ class DataMapper:
         thread = asyncio.create_task(asyncio.to_thread(pump))
         try:
             while (result := await queue.get()) is not None:
+                if isinstance(result, DpeError):
+                    raise result
                 if isinstance(result, BaseException):
-                    raise _own_error(result, spec.name) from result
+                    raise ClusterError(f"{spec.name}: the pipeline broke: {_last_line(result)}") from result
                 yield result
         finally:
             stop.set()
             await thread
 
-    def _results(self, spec: MapSpec, items: list[dict[str, bytes]]) -> Iterator[Row]:
+    def _results(self, spec: MapSpec, items: list[dict[str, bytes]]) -> Iterator[Row | DpeError]:
         batch = max(1, min(16, spec.concurrency // CALLS_PER_ACTOR))
         dataset = ray.data.from_items(items, override_num_blocks=max(1, -(-len(items) // batch))).map_batches(
             RowWorker,
@@ -88,13 +101,6 @@ class DataMapper:
             yield from (pickle.loads(row) for row in mapped["row"])
 
 
-def _own_error(error: BaseException, name: str) -> DpeError:
-    """Find the worker's own DpeError below Ray's wrappers; anything else becomes one line with the innermost cause."""
-    innermost: BaseException = error
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, DpeError):
-            return cause
-        innermost, cause = cause, getattr(cause, "cause", None) or cause.__cause__
-    said = str(innermost).strip().splitlines() or [type(innermost).__name__]
-    return ClusterError(f"{name}: a worker broke: {said[-1]}; see the Ray logs of this session")
+def _last_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[-1][:300] if lines else type(error).__name__

@@ -32,6 +32,7 @@ _NAMESPACE, _BOARD = "dpe_ray", "dpe_ray-policies"
 _ONGOING = 512
 """Requests in one replica; the engine batches them itself."""
 _READY_S = 60.0
+_STARTING = ("STARTING", "UPDATING", "RECOVERING", "PENDING_MIGRATION")
 _LOGGING = {"log_level": "WARNING", "enable_access_log": False}
 
 api = FastAPI(openapi_url=None)
@@ -141,11 +142,22 @@ def publish(name: str, policy: PolicyRef) -> None:
     """Make every replica of an app serve `policy`, later ones too. Raises ClusterError when one did not take it."""
     try:
         ray.get(_board().put.remote(name, policy))
+        _wait_for_starting_replicas(name)
         versions = serve.get_app_handle(name).broadcast("load_policy", policy).results()
     except (RayError, RayServeException, RuntimeError) as error:
         raise ClusterError(f"models.{name}: policy {policy.version} was not loaded ({last_line(error)})") from error
     if not versions or set(versions) != {policy.version}:
         raise ClusterError(f"models.{name}: replicas serve policies {sorted(versions)} instead of {policy.version}")
+
+
+def _wait_for_starting_replicas(name: str) -> None:
+    """Return when no replica starts: one that read the board before it was written would miss the broadcast."""
+    deadline = time.monotonic() + _READY_S
+    while time.monotonic() < deadline:
+        deployments = serve.status().applications[name].deployments.values()
+        if not any(state in _STARTING and count for d in deployments for state, count in d.replica_states.items()):
+            return
+        time.sleep(0.2)
 
 
 def shutdown() -> None:

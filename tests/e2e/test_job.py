@@ -8,11 +8,11 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from pathlib import Path
 
 import pytest
 import yaml
+from command_line import command_line
 
 RAY = str(Path(sys.executable).with_name("ray"))
 
@@ -23,16 +23,15 @@ def free_port():
         return probe.getsockname()[1]
 
 
-@pytest.fixture
-def head(tmp_path_factory, monkeypatch):
+@pytest.fixture(scope="module")
+def head(tmp_path_factory):
     """URL of the job server of a head of our own; ended by its own process group."""
-    monkeypatch.setenv("RAY_AUTH_MODE", "token")
-    monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
-    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    before = dict(os.environ)
+    os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32), RAY_USAGE_STATS_ENABLED="0")
     port = free_port()
     temp = tmp_path_factory.mktemp("r")  # short: Ray puts sockets below it
     command = [
-        RAY, "start", "--head", "--block", f"--port={free_port()}", f"--dashboard-port={port}", f"--temp-dir={temp}",
+        RAY, "start", "--head", "--block", f"--port={free_port()}", f"--dashboard-port={port}", f"--dashboard-agent-listen-port={free_port()}", f"--temp-dir={temp}",
         "--dashboard-host=127.0.0.1", "--include-dashboard=true", "--num-cpus=2", "--object-store-memory=200000000",
         "--min-worker-port=0", "--max-worker-port=0",
     ]  # fmt: skip
@@ -43,22 +42,21 @@ def head(tmp_path_factory, monkeypatch):
         wait_for(url, process)
         yield url
     finally:
-        os.killpg(process.pid, signal.SIGTERM)
+        os.killpg(process.pid, signal.SIGKILL)
         process.wait(30)
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def wait_for(url, process):
-    request = urllib.request.Request(
-        f"{url}/api/version", headers={"Authorization": f"Bearer {os.environ['RAY_AUTH_TOKEN']}"}
-    )
-    for _ in range(120):
+    """Until the job server takes jobs: it answers some seconds before its agent does."""
+    probe = [RAY, "job", "submit", "--address", url, "--", "true"]
+    for _ in range(30):
         assert process.poll() is None, "the head ended"
-        try:
-            urllib.request.urlopen(request, timeout=2)
+        if subprocess.run(probe, capture_output=True, timeout=60).returncode == 0:
             return
-        except OSError:
-            time.sleep(0.5)
-    raise AssertionError("no job server after a minute")
+        time.sleep(1.0)
+    raise AssertionError("no job was taken")
 
 
 @pytest.fixture
@@ -81,18 +79,10 @@ def test_evolve_runs_as_a_submitted_job(head, one_round, tmp_path):
     assert len(summary["rounds"]) == 1
 
 
-def test_submit_sends_the_yaml_and_follows_the_job(head, one_round, tmp_path, capsys):
-    from dpe_ray.runtime.submit import submit_run
-
-    lines = []
-    job = submit_run(
-        one_round,
-        ("probe.source=/does/not/exist",),
-        head,
-        tmp_path / "run",
-        sys.executable,
-        wait=True,
-        notify=lines.append,
-    )
-    assert job.status == "FAILED"
-    assert any("/does/not/exist: does not exist" in line for line in lines)
+def test_submit_sends_the_yaml_and_follows_the_job_to_its_error(head, one_round, tmp_path):
+    done = command_line("submit", one_round, "--address", head, "--run-dir", tmp_path / "run", "--wait",
+                        "--set", "probe.source=/does/not/exist")  # fmt: skip
+    assert done.returncode == 1
+    assert "FAILED" in done.stdout
+    assert "/does/not/exist: does not exist" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
