@@ -30,9 +30,11 @@ def head(tmp_path_factory):
     os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32), RAY_USAGE_STATS_ENABLED="0")
     port = free_port()
     temp = tmp_path_factory.mktemp("r")  # short: Ray puts sockets below it
+    # ports of its own: another Ray may run on this machine
     command = [
-        RAY, "start", "--head", "--block", f"--port={free_port()}", f"--dashboard-port={port}", f"--dashboard-agent-listen-port={free_port()}", f"--temp-dir={temp}",
-        "--dashboard-host=127.0.0.1", "--include-dashboard=true", "--num-cpus=2", "--object-store-memory=200000000",
+        RAY, "start", "--head", "--block", f"--port={free_port()}", f"--dashboard-port={port}",
+        f"--dashboard-agent-listen-port={free_port()}", f"--temp-dir={temp}", "--dashboard-host=127.0.0.1",
+        "--include-dashboard=true", "--num-cpus=2", "--object-store-memory=200000000",
         "--min-worker-port=0", "--max-worker-port=0",
     ]  # fmt: skip
     log = (temp / "head.log").open("w")
