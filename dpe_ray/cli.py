@@ -33,7 +33,7 @@ def run(
     set_: Overrides = None,
     run_dir: RunDir = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Move an earlier run aside and begin anew.")] = False,
-    until_round: Annotated[int, typer.Option(help="Pause after this round; 0 runs all.")] = 0,
+    until_round: Annotated[int, typer.Option(min=0, help="Pause after this round; 0 runs all.")] = 0,
 ) -> None:
     """Run all rounds, or go on with a run that stopped."""
     from dpe_ray.config import load_config
@@ -130,14 +130,11 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line; an error that we foresee is one line and exit status 2, an interrupt 130."""
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        app(arguments, standalone_mode=True)
+        app(arguments)
     except ConfigError as error:
         _fail(f"config error: {error}")
     except DpeError as error:
         _fail(f"error: {error}")
-    except KeyboardInterrupt:
-        err.print("interrupted; the same command goes on from here")
-        raise SystemExit(130) from None
 
 
 def _fail(message: str) -> NoReturn:

@@ -39,7 +39,6 @@ class ChatRequest:
     top_p: float = 1.0
     max_tokens: int = 512
     seed: int | None = None
-    json_schema: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)

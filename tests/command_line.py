@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 
+TOKEN = "a-token-that-must-not-be-written-anywhere-0123456789abcdef"
+
 
 def command_line(*arguments):
     """Run `python -m dpe_ray` as a user would; returns the finished process."""
@@ -12,5 +14,5 @@ def command_line(*arguments):
         capture_output=True,
         text=True,
         timeout=400,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env={"RAY_AUTH_TOKEN": TOKEN, **os.environ, "OMP_NUM_THREADS": "1"},
     )

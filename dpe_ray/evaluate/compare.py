@@ -27,6 +27,8 @@ def compare(
     low, high = macro.interval(config.confidence)
     changes = category_changes(pairs, config)
     reasons = _against(macro.mean, low, high, changes, config)
+    lost = {g.sample.category for g in before} - pairs.keys()
+    reasons += [f"{name}: no item was judged under both policies." for name in sorted(lost)]
     decision = "rollback" if reasons else "accept"
     if decision == "accept":
         reasons = [f"macro rose by {macro.mean:+.3f} ({config.confidence:.0%} interval {low:+.3f} to {high:+.3f})."]

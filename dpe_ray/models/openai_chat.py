@@ -167,9 +167,6 @@ def _payload(request: ChatRequest, model: str) -> dict[str, Any]:
     }
     if request.seed is not None:
         payload["seed"] = request.seed
-    if request.json_schema is not None:
-        form = {"name": request.role, "schema": request.json_schema}
-        payload["response_format"] = {"type": "json_schema", "json_schema": form}
     return payload
 
 

@@ -42,12 +42,12 @@ def write_ledger(run: Path) -> None:
 
 
 def cost(calls: Iterable[Mapping[str, Any]], prices: Mapping[str, Price], stage_prefix: str = "") -> Cost:
-    """Sum the calls of the stages whose name begins with the prefix; `prices` by model name."""
+    """Sum the calls of the stages whose name begins with the prefix; `prices` by entry of `models`."""
     total = Cost()
     for call in calls:
         if not call["stage"].startswith(stage_prefix) or "error" in call:
             continue
-        price = prices.get(call["model"], Price())
+        price = prices.get(call["endpoint"], Price())
         usd = (call["prompt_tokens"] * price.input + call["completion_tokens"] * price.output) / 1e6
         tokens = call["prompt_tokens"] + call["completion_tokens"]
         total += Cost(1, int(call["role"] != STUDENT), tokens, usd)

@@ -28,9 +28,7 @@ class Loop:
         """`suites` holds the samples of `gate` and `final` by id; `suite_of` names the suite of a final sample."""
         self._config, self._run, self._stages, self._suites, self._notify = config, run, stages, suites, notify
         self._suite_of = suite_of
-        self._prices = {
-            model.model or name: Price(model.price.input, model.price.output) for name, model in config.models.items()
-        }
+        self._prices = {name: Price(m.price.input, m.price.output) for name, m in config.models.items()}
         self._records: list[RoundRecord] = []
 
     async def run(self, base: PolicyRef, until_round: int = 0) -> PolicyRef:
@@ -38,26 +36,28 @@ class Loop:
 
         With `until_round` the loop pauses after that round and leaves the run open. Returns the kept policy.
         """
-        policy, last = base, until_round or self._config.rounds
-        for index in range(1, last + 1):
-            record = await self._round(index, policy)
+        policy, rounds = base, self._config.rounds
+        for index in range(1, rounds + 1):
+            results = RoundResults(self._run, index, self._suites["gate"], self._prices, self._notify)
+            if results.folder.has("record"):
+                record = results.folder.load_json("record", RoundRecord)
+                self._records.append(record)
+            elif until_round and index > until_round:
+                return policy
+            else:
+                record = await self._round(index, policy, results)
             policy = record.kept
             if record.decision == "stop":
                 break
-        if last >= self._config.rounds or (self._records and self._records[-1].decision == "stop"):
-            await self._measure_final(base, policy)
+        await self._measure_final(base, policy)
         return policy
 
-    async def _round(self, index: int, policy: PolicyRef) -> RoundRecord:
-        results = RoundResults(self._run, index, self._suites["gate"], self._prices, self._notify)
-        if results.folder.has("record"):
-            record = results.folder.load_json("record", RoundRecord)
-        else:
-            self._write("running")
-            try:
-                record = await run_round(index, policy, self._stages, results, self._config)
-            except BudgetExceeded as error:
-                record = results.close(stopped_record(index, policy, str(error)))
+    async def _round(self, index: int, policy: PolicyRef, results: RoundResults) -> RoundRecord:
+        self._write("running")
+        try:
+            record = await run_round(index, policy, self._stages, results, self._config)
+        except BudgetExceeded as error:
+            record = results.close(stopped_record(index, policy, str(error)))
         self._records.append(record)
         self._write("running")
         more = f" (+{len(record.reasons) - 1} notes in the report)" if len(record.reasons) > 1 else ""

@@ -22,7 +22,9 @@ class Sets:
     pool: ImagePool
     """Unlabelled: what supply draws from."""
     support: tuple[Sample, ...]
-    """Labelled, may be trained on."""
+    """Labelled, may be trained on; without what is near to a held-out item."""
+    support_refused: int
+    """Samples of the support set that were too near."""
     probe: tuple[Sample, ...]
     """What diagnoses draw from."""
     gate: tuple[Sample, ...]
@@ -43,7 +45,8 @@ class Sets:
     def told(self) -> str:
         """Sizes in a few words."""
         sizes = {name: len(getattr(self, name)) for name in ("support", "probe", "gate", "final")}
-        return f"pool {len(self.pool.addresses)} images, " + ", ".join(f"{name} {n}" for name, n in sizes.items())
+        told = ", ".join(f"{name} {n}" for name, n in sizes.items())
+        return f"pool {len(self.pool.addresses)} images, {told}; {self.support_refused} of support near held-out ones"
 
 
 def load_sets(config: RunConfig, run: RunFolder) -> Sets:
@@ -64,4 +67,6 @@ def load_sets(config: RunConfig, run: RunFolder) -> Sets:
     support = read(config.support.source, "support") if config.support else ()
     check_disjoint({"support": support, "probe": probe, "gate": gate, "final": final})
     names = suite_of([Suite(config.decision.suite, gate), *finals])
-    return Sets(pool, support, probe, gate, final, names, HeldOut.build((*probe, *gate, *final)))
+    held_out = HeldOut.build((*probe, *gate, *final))
+    clean = tuple(sample for sample in support if held_out(sample) is None)
+    return Sets(pool, clean, len(support) - len(clean), probe, gate, final, names, held_out)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from dpe_ray.config import RunConfig
 from dpe_ray.diagnose.probe import select_probe
 from dpe_ray.diagnose.stage import diagnose
-from dpe_ray.errors import BudgetExceeded
+from dpe_ray.errors import BudgetExceeded, ModelUnavailable
 from dpe_ray.grading.answering import answer_all
 from dpe_ray.grading.options import spread_answers
 from dpe_ray.ports import ChatDoor, PolicyUpdater, QuotaBook, RowMapper
@@ -94,7 +94,7 @@ class _Bound:
             answer_tokens=config.answer.max_tokens,
             prompts=config.prompts,
         )
-        return await supply(
+        supplied = await supply(
             plan,
             images,
             book,
@@ -104,6 +104,8 @@ class _Bound:
             concurrency=settings.concurrency,
             seen=set(earlier),
         )
+        _require_teacher(supplied)
+        return supplied
 
     async def finetune(self, policy: PolicyRef, samples: Sequence[Sample], plan: DataPlan, index: int) -> TrainResult:
         """Train on the accepted samples and, against forgetting, on labelled ones of the support set."""
@@ -120,7 +122,7 @@ class _Bound:
         key = policy.version, suite
         if key not in self._measured:
             await self._machine.publish(policy)
-            self._measured[key] = await answer_all(
+            graded = await answer_all(
                 tuple(self._sets.suites()[suite].values()),
                 self._door("student", suite, policy),
                 self._door("judge", suite, policy),
@@ -130,6 +132,8 @@ class _Bound:
                 concurrency=self._config.supply.concurrency,
                 judge_file=self._config.prompts.get("judge", ""),
             )
+            _require_answers(graded, suite)
+            self._measured[key] = graded
         return self._measured[key]
 
     def _door(self, role: str, stage: str, policy: PolicyRef) -> ChatDoor:
@@ -142,3 +146,18 @@ class _Bound:
         if used >= allowed:
             raise BudgetExceeded(f"budget.teacher_calls: {used} of {allowed} calls are spent")
         return allowed - used
+
+
+def _require_answers(graded: Sequence[Graded], suite: str) -> None:
+    """An outage must not be kept as a measurement: below a half, nothing is saved, and a resumed run asks again."""
+    judged = [g for g in graded if g.verdict.judged]
+    if 2 * len(judged) < len(graded):
+        reason = next(g.verdict.reason for g in graded if not g.verdict.judged)
+        raise ModelUnavailable(f"{suite} suite: {len(judged)} of {len(graded)} items were judged ({reason})")
+
+
+def _require_teacher(supplied: Supplied) -> None:
+    """A teacher that is down ends the run with its own words instead of a round without samples."""
+    outages = [r for r in supplied.rejections if r.gate == "outage"]
+    if not supplied.samples and 2 * len(outages) > len(supplied.rejections):
+        raise ModelUnavailable(f"supply: {len(outages)} of {supplied.proposed} slots: {outages[0].reason}")

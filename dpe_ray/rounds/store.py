@@ -112,9 +112,12 @@ class RunFolder:
         write_text(self.path / "summary.json", json.dumps(tree, indent=2) + "\n")
 
     def mark(self, status: str) -> None:
-        """Change the status in summary.json, when the run came as far as having one."""
-        if (self.path / "summary.json").exists():
-            self.write_summary({**self.summary(), "status": status})
+        """Change the status in summary.json."""
+        self.write_summary({**self.summary(), "status": status})
+
+    def has_summary(self) -> bool:
+        """Whether summary.json was written."""
+        return (self.path / "summary.json").exists()
 
     def journal(self, stage: str) -> Path:
         """Folder of one stage's journal; the stage name begins with the round, as `01-supply`."""

@@ -13,6 +13,7 @@ from dpe_ray.models.openai_chat import ChatSpec
 from dpe_ray.pool.sources import resolve
 from dpe_ray.ports import ChatDoor
 from dpe_ray.rounds.loop import Loop
+from dpe_ray.rounds.record import summary
 from dpe_ray.rounds.reporting import write_report
 from dpe_ray.rounds.sets import load_sets
 from dpe_ray.rounds.stages import Machine, make_stages
@@ -31,14 +32,18 @@ def evolve(config: RunConfig, folder: Path, *, fresh: bool = False, until_round:
     An error of ours leaves `failed` in summary.json, an interrupt leaves `running`; the same call goes on from both.
     """
     run = RunFolder.open(folder.absolute(), config.model_dump(mode="json"), fresh=fresh)
+    if not run.has_summary():
+        run.write_summary(summary("running", (), None, None))
     try:
         _on_ray(config, run, until_round, notify)
     except DpeError:
         run.mark("failed")
         raise
+    except KeyboardInterrupt:
+        notify("interrupted; the same command goes on from here")
+        raise
     finally:
-        if (run.path / "summary.json").exists():
-            write_report(run)
+        write_report(run)
 
 
 def serve_forever(config: RunConfig, port: int, notify: Notify) -> None:

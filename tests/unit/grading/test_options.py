@@ -34,3 +34,9 @@ def test_every_letter_is_right_equally_often():
 def test_other_kinds_stay_as_they_are():
     sample = make_sample(answer="3", kind="number")
     assert spread_answers([sample]) == [sample]
+
+
+@pytest.mark.parametrize("option", ["All of the above", "both A and C", "None of these options", "B or D"])
+def test_options_that_speak_of_each_other_keep_their_order(option):
+    sample = make_sample(answer="B", kind="choice", options=("fish", "cup", "lamp", option))
+    assert spread_answers([sample, sample]) == [sample, sample]

@@ -199,3 +199,16 @@ async def test_until_round_leaves_the_run_open(config, tmp_path):
     assert not any("final" in call for call in script.calls)
     await loop(config, tmp_path, script).run(BASE)
     assert summary(tmp_path)["status"] == "complete"
+
+
+async def test_until_round_on_a_finished_run_changes_nothing(config, tmp_path):
+    await loop(config, tmp_path, Script({0: 0.4, 1: 0.6, 2: 0.8})).run(BASE)
+    before = summary(tmp_path)
+    await loop(config, tmp_path, Script({})).run(BASE, until_round=1)
+    assert summary(tmp_path) == before
+
+
+async def test_until_round_beyond_the_config_runs_the_configured_rounds(config, tmp_path):
+    await loop(config, tmp_path, Script({0: 0.4, 1: 0.6, 2: 0.8})).run(BASE, until_round=9)
+    assert len(summary(tmp_path)["rounds"]) == 2
+    assert summary(tmp_path)["status"] == "complete"

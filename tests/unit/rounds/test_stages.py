@@ -1,0 +1,33 @@
+"""An outage is neither a measurement nor an empty round: nothing of it is saved, so a resumed run asks again."""
+
+import pytest
+from builders import make_sample
+
+from dpe_ray.errors import ModelUnavailable
+from dpe_ray.rounds.stages import _require_answers, _require_teacher
+from dpe_ray.supply.stage import Supplied
+from dpe_ray.types import Graded, Rejection, Verdict, VerdictKind
+
+
+def graded(judged, silent):
+    down = Verdict(VerdictKind.NOT_JUDGED, "answer@1", "endpoint is down")
+    right = Verdict(VerdictKind.CORRECT, "text@1")
+    return [Graded(make_sample(f"q{i}"), "", right if i < judged else down) for i in range(judged + silent)]
+
+
+def supplied(samples, *gates):
+    rejections = tuple(Rejection(i, gate, "endpoint is down") for i, gate in enumerate(gates))
+    return Supplied(samples, rejections, len(samples) + len(rejections), {}, "exhausted", 0)
+
+
+def test_a_suite_that_was_hardly_judged_is_no_measurement():
+    with pytest.raises(ModelUnavailable, match=r"gate suite: 2 of 8 items were judged \(endpoint is down\)"):
+        _require_answers(graded(2, 6), "gate")
+    assert _require_answers(graded(6, 2), "gate") is None
+
+
+def test_a_teacher_that_is_down_ends_supply_with_its_own_words():
+    with pytest.raises(ModelUnavailable, match="3 of 4 slots: endpoint is down"):
+        _require_teacher(supplied((), "outage", "outage", "outage", "leak"))
+    assert _require_teacher(supplied((), "outage", "leak", "pass_rate")) is None
+    assert _require_teacher(supplied((make_sample(),), "outage", "outage")) is None
