@@ -108,7 +108,7 @@ def submit(
 
     job = submit_run(yaml, tuple(set_ or ()), address, run_dir, python, wait=wait, notify=out.print)
     out.print(f"job {job.id}: {job.status}")
-    if job.status == "FAILED":
+    if job.status in ("FAILED", "STOPPED"):
         raise typer.Exit(1)
 
 

@@ -1,6 +1,7 @@
 """What this machine has and what a run would miss."""
 
 import importlib.metadata
+import importlib.util
 import os
 import shutil
 import sys
@@ -48,13 +49,15 @@ def _packages() -> Iterator[Finding]:
 
 
 def _hardware() -> Iterator[Finding]:
-    import torch
-
     yield Finding("cpu cores", str(os.cpu_count()))
-    names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    yield Finding("gpus", ", ".join(names) or "none: engine transformers on CPU is for small models")
     free = shutil.disk_usage(".").free / 1e9
     yield Finding("free disk here", f"{free:.0f} GB", free >= DISK_GB)
+    if importlib.util.find_spec("torch") is None:
+        return
+    import torch
+
+    names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    yield Finding("gpus", ", ".join(names) or "none: engine transformers on CPU is for small models")
 
 
 def _run(yaml: Path) -> Iterator[Finding]:

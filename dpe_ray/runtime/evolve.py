@@ -1,6 +1,7 @@
 """A run on Ray from its config to its report: the only place that knows every part."""
 
 import asyncio
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import fields
@@ -8,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from dpe_ray.config import ModelConfig, RunConfig
-from dpe_ray.errors import DpeError
+from dpe_ray.errors import ConfigError, DpeError
 from dpe_ray.models.openai_chat import ChatSpec
 from dpe_ray.pool.sources import resolve
 from dpe_ray.ports import ChatDoor
@@ -31,6 +32,8 @@ def evolve(config: RunConfig, folder: Path, *, fresh: bool = False, until_round:
 
     An error of ours leaves `failed` in summary.json, an interrupt leaves `running`; the same call goes on from both.
     """
+    if re.match(r"[a-z][a-z0-9+.-]+:/", str(folder)):
+        raise ConfigError(f"--run-dir {folder}: is a URL; give a local directory, or one that all nodes mount")
     run = RunFolder.open(folder.absolute(), config.model_dump(mode="json"), fresh=fresh)
     if not run.has_summary():
         run.write_summary(summary("running", (), None, None))

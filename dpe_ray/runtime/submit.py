@@ -8,9 +8,13 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dpe_ray.config import load_config
 from dpe_ray.errors import ClusterError
+
+if TYPE_CHECKING:
+    from ray.job_submission import JobSubmissionClient
 
 ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 
@@ -55,16 +59,22 @@ def submit_run(
                 submission_id=f"dpe-{config.name}-{secrets.token_hex(3)}",
                 runtime_env={"working_dir": folder},
             )
-        except (ConnectionError, RuntimeError) as error:
+        except (OSError, RuntimeError) as error:
             raise ClusterError(f"{address}: no job was taken ({' '.join(str(error).split())[:300]})") from error
-    status = str(client.get_job_status(job).value)
-    if not wait:
-        return Job(job, status)
+    try:
+        return _follow(client, job, wait, notify)
+    except (OSError, RuntimeError) as error:
+        told = " ".join(str(error).split())[:300]
+        raise ClusterError(f"{address}: job {job} was taken, but cannot be followed ({told})") from error
+
+
+def _follow(client: "JobSubmissionClient", job: str, wait: bool, notify: Callable[[str], None]) -> Job:
     printed = 0
-    while (status := str(client.get_job_status(job).value)) not in ENDED:
+    while (status := str(client.get_job_status(job).value)) not in ENDED and wait:
         printed = _tell(client.get_job_logs(job), printed, notify)
         time.sleep(1.0)
-    _tell(client.get_job_logs(job), printed, notify)
+    if wait:
+        _tell(client.get_job_logs(job), printed, notify)
     return Job(job, status)
 
 

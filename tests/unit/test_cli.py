@@ -28,6 +28,7 @@ def said(capsys, *arguments):
         (("run", "jobs/micro.yaml", "--set", "supply.pass_rate=[0.9, 0.1]"), "is no band"),
         (("run", "jobs/micro.yaml", "--set", "preset=none"), "no preset 'none'"),
         (("run", "jobs/micro.yaml", "--set", "roles.default=nobody"), "no model 'nobody'"),
+        (("run", "jobs/micro.yaml", "--run-dir", "s3://bucket/run"), "is a URL"),
         (("resume", "nowhere"), "no run here"),
         (("show", "nowhere"), "no summary.json"),
         (("report", "nowhere"), "no summary.json"),
