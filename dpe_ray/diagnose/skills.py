@@ -1,7 +1,7 @@
 """Which skill an item needs: one name per item from the skill analyst, since probe items carry none.
 
 The items of one category go through one row in small batches, and each batch is shown the names given before it: so
-names converge instead of multiplying, and equal items give equal requests, which a journal answers in later rounds.
+names converge instead of multiplying, and equal items give equal requests, which the journal answers after a restart.
 """
 
 import asyncio

@@ -15,6 +15,7 @@ from ray.data import ActorPoolStrategy
 
 from dpe_ray.errors import ClusterError, DpeError
 from dpe_ray.ports import MapSpec, Row
+from dpe_ray.runtime.serve_app import last_line
 
 CALLS_PER_ACTOR = 4
 """Batches in flight per actor: more and smaller batches keep a slow row from holding back its neighbours."""
@@ -79,7 +80,7 @@ class DataMapper:
                 if isinstance(result, DpeError):
                     raise result
                 if isinstance(result, BaseException):
-                    raise ClusterError(f"{spec.name}: the pipeline broke: {_last_line(result)}") from result
+                    raise ClusterError(f"{spec.name}: the pipeline broke: {last_line(result)}") from result
                 yield result
         finally:
             stop.set()
@@ -99,8 +100,3 @@ class DataMapper:
         )
         for mapped in dataset.iter_batches(batch_size=None, prefetch_batches=0):
             yield from (pickle.loads(row) for row in mapped["row"])
-
-
-def _last_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[-1][:300] if lines else type(error).__name__

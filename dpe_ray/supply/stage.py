@@ -28,7 +28,7 @@ class Supplied:
     shortfall: dict[str, int]
     """Samples that are missing, per cell; cells that got their quota are left out."""
     closed_by: str
-    """quota (all full), exhausted (cells gave up), budget, or pool (no images left)."""
+    """quota (all full), exhausted (cells gave up), budget, or pool (every image that was drawn is used)."""
     calls: int
     """Teacher calls of the slots that ended."""
 
