@@ -39,6 +39,8 @@ class ChatRequest:
     top_p: float = 1.0
     max_tokens: int = 512
     seed: int | None = None
+    top_logprobs: int = 0
+    """Alternatives wanted for the first token, 0-20."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,9 @@ class ChatReply:
     completion_tokens: int = 0
     cached: bool = False
     """True when the journal answered and nobody was asked."""
+    first_token: tuple[tuple[tuple[str, float], ...], ...] = ()
+    """[n][k] (token text, natural log-probability) of the first token's alternatives, likeliest first; empty unless
+    asked for."""
 
 
 class ChatModel(Protocol):
@@ -69,6 +74,22 @@ class ChatDoor(Protocol):
     """A picklable description of a ChatModel: clients do not pickle, so workers open their own."""
 
     def open(self) -> ChatModel:
+        """Build the client, inside the process and event loop that will use it."""
+        ...
+
+
+class Embedder(Protocol):
+    """A door to a model that turns texts into vectors."""
+
+    async def embed(self, texts: Sequence[str]) -> list[tuple[float, ...]]:
+        """[N][D] vectors of length 1, in the order of the texts. Raises ModelUnavailable, BadRequest."""
+        ...
+
+
+class EmbedderDoor(Protocol):
+    """A picklable description of an Embedder; workers open their own."""
+
+    def open(self) -> Embedder:
         """Build the client, inside the process and event loop that will use it."""
         ...
 
@@ -103,6 +124,8 @@ class EngineRequest:
     seed: int | None = None
     logprobs: bool = False
     stop: tuple[str, ...] = ()
+    top_logprobs: int = 0
+    """Alternatives wanted per token, 0-20."""
 
 
 @dataclass(frozen=True)

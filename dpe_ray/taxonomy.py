@@ -1,5 +1,6 @@
 """Categories of images and the skills known under each: what a diagnosis can name. An analyst may add skills."""
 
+import re
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -39,3 +40,9 @@ def load_taxonomy(path: str = "") -> Taxonomy:
     if not isinstance(data, dict) or not all(isinstance(v, list | None) for v in data.values()):
         raise ConfigError(f"taxonomy {path}: must map each category to a list of skills")
     return Taxonomy({str(name): tuple(str(s) for s in skills or ()) for name, skills in data.items()})
+
+
+def canonical(name: str) -> str:
+    """Lower case words joined by underscores: `Read axis-values` and `readAxisValues` are `read_axis_values`."""
+    spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name.strip())
+    return re.sub(r"[^a-z0-9]+", "_", spaced.lower()).strip("_")

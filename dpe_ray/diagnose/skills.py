@@ -18,7 +18,7 @@ from dpe_ray.grading.prompt import lettered_options
 from dpe_ray.grading.repair import ask
 from dpe_ray.models.prompts import PromptFile
 from dpe_ray.ports import ChatDoor, ChatModel, ChatRequest, MapSpec, Message, Row, RowMapper
-from dpe_ray.taxonomy import Taxonomy
+from dpe_ray.taxonomy import Taxonomy, canonical
 from dpe_ray.types import AnswerKind, Sample
 
 UNSPECIFIED = "unspecified"
@@ -115,9 +115,3 @@ def usable_skill(said: str, sample: Sample, known: Sequence[str] = ()) -> str:
         answer = sample.options[sample.letters.index(answer)]
     leaked = canonical(answer).split("_")
     return UNSPECIFIED if leaked != [""] and set(leaked) <= set(words) else skill
-
-
-def canonical(name: str) -> str:
-    """Lower case words joined by underscores: `Read axis-values` and `readAxisValues` are `read_axis_values`."""
-    spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name.strip())
-    return re.sub(r"[^a-z0-9]+", "_", spaced.lower()).strip("_")

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from dpe_ray.supply.stage import Supplied
+from dpe_ray.supply.supplier import Supplied
 from dpe_ray.types import Comparison, DataPlan, PolicyRef, SuiteScore, TrainResult
 
 SCHEMA = 1

@@ -7,7 +7,7 @@ from typing import TypeVar
 from dpe_ray.rounds.ledger import Price, cost, read_calls, write_ledger
 from dpe_ray.rounds.record import RoundRecord
 from dpe_ray.rounds.store import RunFolder, Stage, StageFolder
-from dpe_ray.supply.stage import Supplied
+from dpe_ray.supply.supplier import Supplied
 from dpe_ray.types import Comparison, DataPlan, Diagnosis, Graded, Sample, TrainResult
 
 T = TypeVar("T")

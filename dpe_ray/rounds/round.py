@@ -8,7 +8,7 @@ from dpe_ray.evaluate.compare import compare
 from dpe_ray.plan.stage import make_plan
 from dpe_ray.rounds.record import RoundRecord, close_record
 from dpe_ray.rounds.results import RoundResults
-from dpe_ray.supply.stage import Supplied
+from dpe_ray.supply.supplier import Supplied
 from dpe_ray.types import DataPlan, Diagnosis, Graded, PolicyRef, Sample, TrainResult
 
 

@@ -17,7 +17,8 @@ from dpe_ray.rounds.store import RunFolder
 from dpe_ray.seeds import child_seed
 from dpe_ray.supply.annotate.slot import SlotConfig
 from dpe_ray.supply.gates import sample_key
-from dpe_ray.supply.stage import Supplied, supply
+from dpe_ray.supply.stage import supply
+from dpe_ray.supply.supplier import Supplied
 from dpe_ray.taxonomy import load_taxonomy
 from dpe_ray.types import DataPlan, Diagnosis, Graded, PolicyRef, Sample, TrainResult
 

@@ -10,27 +10,10 @@ from typing import cast
 from dpe_ray.ports import MapSpec, QuotaBook, QuotaState, Row, RowMapper
 from dpe_ray.supply.annotate.slot import SlotConfig, annotate_slot
 from dpe_ray.supply.gates import sample_key
+from dpe_ray.supply.supplier import Supplied
 from dpe_ray.types import Candidate, DataPlan, ImageRef, Rejection, Sample
 
 Outcome = Candidate | Rejection
-
-
-@dataclass(frozen=True)
-class Supplied:
-    """What a stage proposed: every slot that ended is a sample or a rejection."""
-
-    samples: tuple[Sample, ...]
-    """Accepted, in slot order; never more than the quota of a cell."""
-    rejections: tuple[Rejection, ...]
-    """In slot order."""
-    proposed: int
-    """Slots that ended. One that was never started, or was cut off when the last quota was filled, is not counted."""
-    shortfall: dict[str, int]
-    """Samples that are missing, per cell; cells that got their quota are left out."""
-    closed_by: str
-    """quota (all full), exhausted (cells gave up), budget, or pool (every image that was drawn is used)."""
-    calls: int
-    """Teacher calls of the slots that ended."""
 
 
 @dataclass

@@ -1,7 +1,19 @@
 """Carriers between stages: frozen, picklable, each with one stable id. Nothing here computes more than its own id."""
 
 from dpe_ray.types.comparison import Answers, CategoryChange, Comparison, Score, SuiteScore
-from dpe_ray.types.diagnosis import Attribution, CellDiagnosis, Diagnosis, Failure, Graded, Verdict, VerdictKind
+from dpe_ray.types.diagnosis import (
+    Attribution,
+    CellDiagnosis,
+    Diagnosis,
+    ErrorRecord,
+    Failure,
+    Graded,
+    MissingSkill,
+    MistakeLocation,
+    Need,
+    Verdict,
+    VerdictKind,
+)
 from dpe_ray.types.plan import CellPlan, DataPlan
 from dpe_ray.types.policy import Completion, PolicyRef, Prompt, Rollout, RolloutGroup, TrainResult
 from dpe_ray.types.sample import (
@@ -32,9 +44,13 @@ __all__ = [
     "DataPlan",
     "Diagnosis",
     "Difficulty",
+    "ErrorRecord",
     "Failure",
     "Graded",
     "ImageRef",
+    "MissingSkill",
+    "MistakeLocation",
+    "Need",
     "PolicyRef",
     "Prompt",
     "Provenance",

@@ -54,6 +54,64 @@ class Attribution:
     description: str
 
 
+class Need(StrEnum):
+    """What a weak cell lacks, measured by what repairs its failed items."""
+
+    ELICITABLE = "elicitable"
+    """Some of k answers are right: GRPO can bring the right way out."""
+    KNOWLEDGE = "knowledge"
+    """Wrong even with the facts given as text: rationales must be taught first."""
+    PERCEPTION = "perception"
+    """Right when the facts are given as text or the image is enlarged: the vision tower must train."""
+    FORMAT = "format"
+    """Right as soon as options are reordered or the answer is read leniently: the prompt must change."""
+
+
+@dataclass(frozen=True)
+class MistakeLocation:
+    """Where a rationale first goes wrong, as one method sees it."""
+
+    method: str
+    """answer_switch, random, prompt_per_step, pseudo_rationale, largest_jump or change_point."""
+    step: int | None
+    """1-based; None when the method abstains."""
+    status: str
+    """found, fallback (the rule never fired, the largest jump is given), abstained or unparsable."""
+    margins: tuple[float, ...] = ()
+    """[n + 1] log-odds of wrong over gold after steps 1..t, t = 0..n; empty for methods that read none."""
+    calls: int = 0
+    """Teacher calls it took."""
+
+
+@dataclass(frozen=True)
+class MissingSkill:
+    """One skill that would have prevented an error."""
+
+    name: str
+    """Canonical, as in a cell."""
+    text: str
+    """In the analyst's words: what is retrieved by."""
+    weight: float = 1.0
+    """The weights of one error's skills sum to 1."""
+
+
+@dataclass(frozen=True)
+class ErrorRecord:
+    """One wrong answer with a rationale: which step went wrong, and which skill was missing."""
+
+    sample_id: str
+    category: str
+    steps: tuple[str, ...]
+    """The rationale's steps in order, the closing answer left out."""
+    answer: str
+    """What the student answered."""
+    location: MistakeLocation
+    skills: tuple[MissingSkill, ...]
+    """Empty when none was usable."""
+    dropped: str = ""
+    """Why no skill was usable."""
+
+
 @dataclass(frozen=True)
 class Failure:
     """A failed probe item, with its attribution, as an example for planner and reader."""
@@ -80,6 +138,10 @@ class CellDiagnosis:
     error_types: dict[str, int]
     """Failed items by error type."""
     failures: tuple[Failure, ...] = ()
+    learnability: float | None = None
+    """Mean over items of k/(k-1) p(1-p) from k >= 4 sampled answers each, 0-0.25 x k/(k-1); None when not measured."""
+    need: Need | None = None
+    """None when not measured."""
 
     @property
     def cell(self) -> str:
@@ -103,6 +165,8 @@ class Diagnosis:
     probed: int
     """Items asked, judged or not."""
     not_judged: int
+    errors: tuple[ErrorRecord, ...] = ()
+    """What mistake identification made of the wrong answers; empty when it was not asked for."""
 
     @cached_property
     def id(self) -> str:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from functools import cached_property
 
+from dpe_ray.types.diagnosis import Need
 from dpe_ray.types.sample import content_id
 
 
@@ -18,6 +19,10 @@ class CellPlan:
     """Samples to accept."""
     instruction: str
     """What a sample for this cell should exercise, in words, from the failures."""
+    queries: tuple[str, ...] = ()
+    """Missing skills in words, one per error, to retrieve by; empty: the skill's name stands for all."""
+    need: Need = Need.ELICITABLE
+    """Decides how the cell is treated."""
 
     @property
     def cell(self) -> str:

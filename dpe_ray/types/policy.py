@@ -41,6 +41,8 @@ class Completion:
     """False when the length limit cut it."""
     prompt_tokens: int = 0
     """Image tokens expanded; 0 when the engine does not count them."""
+    top_logprobs: tuple[tuple[tuple[str, float], ...], ...] = ()
+    """[T][k] (token text, natural log-probability), likeliest first; empty unless asked for."""
 
 
 @dataclass(frozen=True)

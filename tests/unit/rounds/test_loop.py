@@ -10,7 +10,7 @@ from dpe_ray.errors import BudgetExceeded, ModelUnavailable
 from dpe_ray.rounds.loop import Loop
 from dpe_ray.rounds.round import RoundStages
 from dpe_ray.rounds.store import RunFolder
-from dpe_ray.supply.stage import Supplied
+from dpe_ray.supply.supplier import Supplied
 from dpe_ray.types import (
     Answer,
     AnswerKind,

@@ -5,7 +5,7 @@ from builders import make_sample
 
 from dpe_ray.errors import ModelUnavailable
 from dpe_ray.rounds.stages import _require_answers, _require_teacher
-from dpe_ray.supply.stage import Supplied
+from dpe_ray.supply.supplier import Supplied
 from dpe_ray.types import Graded, Rejection, Verdict, VerdictKind
 
 
