@@ -214,7 +214,12 @@ class BudgetConfig(Part):
     """What may be spent."""
 
     teacher_calls: Annotated[int, Field(ge=0)] = 20_000
-    """Calls of all roles together in the run; student calls are free."""
+    """Answered calls of all roles together in the run; student calls are free.
+
+    Supply closes with what it has, and a diagnosis that it cuts off is the last. Never more than this are made, but for
+    the judge while policies are measured on gate and final: its calls (text answers that rules cannot decide) count,
+    and are not refused.
+    """
 
 
 class RuntimeConfig(Part):

@@ -52,7 +52,7 @@ class RoundRecord:
     shortfall: dict[str, int]
     """Samples missing per cell; never padded."""
     closed_by: str = ""
-    """What ended supply: quota, exhausted, budget or pool."""
+    """What ended supply, as `Supplied.closed_by`."""
     train_steps: int = 0
     reward_first: float | None = None
     """Mean reward of the first tenth of the steps."""
@@ -76,7 +76,7 @@ def close_record(
     """A round's results as its record; without a comparison nothing was trained, and the loop stops."""
     first, last = _reward_ends(trained)
     decision, kept = "stop", start
-    reasons: tuple[str, ...] = ("no sample was accepted, so nothing was trained",)
+    reasons: tuple[str, ...] = (f"no sample was accepted, so nothing was trained; {supplied.closed_by} closed supply",)
     if trained and comparison:
         decision, reasons = comparison.decision, comparison.reasons
         kept = start if decision == "rollback" else trained.policy

@@ -9,7 +9,7 @@ from dpe_ray.diagnose.stage import diagnose
 from dpe_ray.errors import BudgetExceeded, ModelUnavailable
 from dpe_ray.grading.answering import answer_all
 from dpe_ray.grading.options import spread_answers
-from dpe_ray.ports import ChatDoor, PolicyUpdater, QuotaBook, RowMapper
+from dpe_ray.ports import CallBudget, ChatDoor, PolicyUpdater, QuotaBook, RowMapper
 from dpe_ray.rounds.ledger import cost, read_calls
 from dpe_ray.rounds.round import RoundStages
 from dpe_ray.rounds.sets import Sets
@@ -31,7 +31,9 @@ class Machine:
     door: Callable[[str, str, int], ChatDoor]
     """(role, journal stage, policy version) -> door; the role `student` is the policy that is trained."""
     book: Callable[[dict[str, int], float, int], QuotaBook]
-    """(quotas, slots per sample, teacher calls left) -> a new book."""
+    """(quotas, slots per sample, teacher calls) -> a new book."""
+    calls: CallBudget
+    """What the doors of the teacher's roles keep to."""
     updater: PolicyUpdater
     publish: Callable[[PolicyRef], Awaitable[None]]
     """Serve this policy from now on."""
@@ -51,9 +53,10 @@ class _Bound:
 
     async def diagnose(self, policy: PolicyRef, index: int) -> tuple[Diagnosis, tuple[Graded, ...]]:
         """Draw this round's probe and find where the policy fails on it."""
-        self._calls_left()
-        await self._machine.publish(policy)
         config, stage = self._config, f"{index:02d}-diagnosis"
+        if await self._grant(stage) <= 0:
+            raise BudgetExceeded(f"budget.teacher_calls: all {config.budget.teacher_calls} calls are spent")
+        await self._machine.publish(policy)
         return await diagnose(
             policy.version,
             select_probe(self._sets.probe, config.probe.size, child_seed(config.seed, "probe", index)),
@@ -73,7 +76,7 @@ class _Bound:
         """Fill the plan's quotas from the pool; every round goes on in the pool where the last one stopped."""
         await self._machine.publish(policy)
         config, settings, stage = self._config, self._config.supply, f"{index:02d}-supply"
-        book = self._machine.book(plan.quotas, settings.slots_per_sample, self._calls_left())
+        book = self._machine.book(plan.quotas, settings.slots_per_sample, await self._grant(stage))
         slots = round(config.plan.total * settings.slots_per_sample)
         images = self._sets.pool.draw(slots, seed=child_seed(config.seed, "pool"), cursor=(index - 1) * slots)
         earlier = [sample_key(sample) for i in range(1, index) for sample in self._run.round(i).load_samples()]
@@ -119,9 +122,13 @@ class _Bound:
         return replace(trained, policy=replace(trained.policy, version=index))
 
     async def measure(self, policy: PolicyRef, suite: str) -> tuple[Graded, ...]:
-        """Answer `gate` or `final` greedily; each policy is asked once, later calls load the answers."""
+        """Answer `gate` or `final` greedily; each policy is asked once, later calls load the answers.
+
+        The budget does not hold here: what was paid for is measured, and a half-judged suite would compare nothing.
+        """
         key = policy.version, suite
         if key not in self._measured:
+            await self._machine.calls.allow(None)
             await self._machine.publish(policy)
             graded = await answer_all(
                 tuple(self._sets.suites()[suite].values()),
@@ -140,13 +147,16 @@ class _Bound:
     def _door(self, role: str, stage: str, policy: PolicyRef) -> ChatDoor:
         return self._machine.door(role, stage, policy.version)
 
-    def _calls_left(self) -> int:
-        """Teacher calls that the budget still allows. Raises BudgetExceeded when there are none."""
+    async def _grant(self, stage: str) -> int:
+        """Bound the teacher's calls by what the run has left; returns what the other stages leave to this one.
+
+        The two differ by what this stage paid before it was interrupted: that is in its journal and costs nothing now.
+        """
         allowed = self._config.budget.teacher_calls
-        used = cost(read_calls(self._run.path / "journal"), {}).teacher_calls
-        if used >= allowed:
-            raise BudgetExceeded(f"budget.teacher_calls: {used} of {allowed} calls are spent")
-        return allowed - used
+        calls = read_calls(self._run.path / "journal")
+        used, here = cost(calls, {}).teacher_calls, cost(calls, {}, stage).teacher_calls
+        await self._machine.calls.allow(max(0, allowed - used))
+        return allowed - (used - here)
 
 
 def _require_answers(graded: Sequence[Graded], suite: str) -> None:

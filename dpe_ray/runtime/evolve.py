@@ -88,13 +88,14 @@ def _machine(config: RunConfig, run: RunFolder, models: Mapping[str, ModelConfig
     """Serve what this run serves, and bind the ports of the stages to Ray, which must be up."""
     from dpe_ray.runtime import serve_app
     from dpe_ray.runtime.data_map import DataMapper
-    from dpe_ray.runtime.quota_actor import start_book
+    from dpe_ray.runtime.quota_actor import start_book, start_calls
     from dpe_ray.runtime.rollout_pool import ServeRolloutPool
     from dpe_ray.runtime.train_job import RayPolicyUpdater
 
     threads = config.runtime.torch_threads
     urls = serve_app.serve_models(models, port=config.runtime.http_port, threads=threads)
     urls |= {name: model.base_url for name, model in models.items() if model.base_url}
+    calls = start_calls()
 
     def door(role: str, stage: str, policy_version: int) -> ChatDoor:
         name = STUDENT if role == STUDENT else config.model_of(role)
@@ -109,6 +110,7 @@ def _machine(config: RunConfig, run: RunFolder, models: Mapping[str, ModelConfig
             retries=model.retries,
             journal=str(run.journal(stage)),
             policy_version=policy_version if name == STUDENT else 0,
+            budget=None if role == STUDENT else calls,
         )
 
     async def publish(policy: PolicyRef) -> None:
@@ -125,4 +127,4 @@ def _machine(config: RunConfig, run: RunFolder, models: Mapping[str, ModelConfig
         use_gpu=train.use_gpu,
         torch_threads=threads,
     )
-    return Machine(DataMapper(session.DATA_WORKER_CPUS), door, start_book, updater, publish)
+    return Machine(DataMapper(session.DATA_WORKER_CPUS), door, start_book, calls, updater, publish)

@@ -114,6 +114,9 @@ class Annotator:
                 return Candidate(draft.slot, sample)
             raise Refused("quota", "the cell was filled while this sample was made")
         except SLOT_ERRORS as error:
+            if isinstance(error, BudgetExceeded) and not draft.cell:
+                # only at the start of a slot: behind one that is cut off later, others may replay what was paid
+                await self._config.book.close()
             await self._config.book.release(draft.cell, draft.slot, draft.tally.calls)
             gate, reason = _told(error)
             return Rejection(draft.slot, gate, reason, draft.cell, draft.finished(self._config.round))
@@ -128,7 +131,7 @@ class Annotator:
 
     async def _plan(self, draft: Draft) -> PlanReply:
         book = self._config.book
-        wanted = await book.open_cells()
+        wanted = await book.begin(draft.slot)
         if not wanted:
             closed_by = (await book.state()).closed_by
             raise Refused("budget" if closed_by == "budget" else "no_open_cell", f"supply is closed by {closed_by}")

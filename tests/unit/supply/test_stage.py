@@ -62,10 +62,10 @@ async def test_a_spent_budget_closes_supply_with_what_it_has(team):
     assert got.shortfall == {CELL: 8}
 
 
-async def test_a_paid_slot_in_flight_still_counts_when_the_budget_ends(team):
-    got = await run(team, plan_of(cell=10), images(50), calls=4, concurrency=3)
-    assert got.closed_by == "budget"
-    assert len(got.samples) == 3
+async def test_as_many_slots_begin_as_the_budget_can_finish(team):
+    got = await run(team, plan_of(cell=10), images(50), calls=11, concurrency=6)
+    assert (len(got.samples), got.closed_by, got.calls) == (2, "budget", 8)
+    assert {r.gate for r in got.rejections} <= {"budget"}
 
 
 async def test_images_that_cannot_be_read_are_counted_with_their_reason(team):
