@@ -39,10 +39,15 @@ class Workers(Part):
 
 
 class PriceConfig(Part):
-    """US dollars per million tokens."""
+    """What an endpoint charges, in US dollars, in the units of the providers' price lists."""
 
     input: Annotated[float, Field(ge=0)] = 0.0
+    """Per million prompt tokens."""
     output: Annotated[float, Field(ge=0)] = 0.0
+    """Per million completion tokens."""
+    image: Annotated[float, Field(ge=0)] = 0.0
+    """Per thousand images sent, beside their tokens. Stays 0 where image tokens are counted among the prompt's and paid
+    as such, as most endpoints do; lists of those that do not state it per thousand (`$/K input imgs` at OpenRouter)."""
 
 
 class ModelConfig(Part):

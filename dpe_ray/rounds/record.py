@@ -124,15 +124,21 @@ def _reward_ends(trained: TrainResult | None) -> tuple[float | None, float | Non
 
 
 def summary(
-    status: str, records: Sequence[RoundRecord], base: SuiteScore | None, final: SuiteScore | None
+    status: str,
+    records: Sequence[RoundRecord],
+    base: SuiteScore | None,
+    final: SuiteScore | None,
+    final_cost: Cost = Cost(),
 ) -> dict[str, Any]:
-    """The tree of summary.json; `status` is running, complete or failed."""
+    """The tree of summary.json; `status` is running, complete or failed. `cost` sums closed rounds and final suites."""
     return {
         "schema": SCHEMA,
         "status": status,
         "base": _score(base),
         "final": _score(final),
         "rounds": [_round(record) for record in records],
+        "final_cost": _cost(final_cost),
+        "cost": _cost(sum((record.cost for record in records), final_cost)),
     }
 
 
@@ -154,8 +160,12 @@ def _round(record: RoundRecord) -> dict[str, Any]:
             "reward_last": record.reward_last,
         },
         "seconds": {stage: round(seconds, 2) for stage, seconds in record.seconds.items()},
-        "cost": {"calls": record.cost.calls, "tokens": record.cost.tokens, "usd": round(record.cost.usd, 6)},
+        "cost": _cost(record.cost),
     }
+
+
+def _cost(cost: Cost) -> dict[str, Any]:
+    return {"calls": cost.calls, "tokens": cost.tokens, "usd": round(cost.usd, 6)}
 
 
 def _score(score: SuiteScore | None) -> dict[str, Any] | None:

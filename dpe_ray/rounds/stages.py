@@ -11,6 +11,7 @@ from dpe_ray.grading.answering import answer_all
 from dpe_ray.grading.options import spread_answers
 from dpe_ray.ports import CallBudget, ChatDoor, PolicyUpdater, QuotaBook, RowMapper
 from dpe_ray.rounds.ledger import cost, read_calls
+from dpe_ray.rounds.results import earlier_answers
 from dpe_ray.rounds.round import RoundStages
 from dpe_ray.rounds.sets import Sets
 from dpe_ray.rounds.store import RunFolder
@@ -49,7 +50,6 @@ class _Bound:
     def __init__(self, config: RunConfig, run: RunFolder, sets: Sets, machine: Machine) -> None:
         self._config, self._run, self._sets, self._machine = config, run, sets, machine
         self._workers = (config.supply.workers.min, config.supply.workers.max)
-        self._measured: dict[tuple[int, str], tuple[Graded, ...]] = {}
 
     async def diagnose(self, policy: PolicyRef, index: int) -> tuple[Diagnosis, tuple[Graded, ...]]:
         """Draw this round's probe and find where the policy fails on it."""
@@ -121,28 +121,29 @@ class _Bound:
         # the round's own number: after a rollback another candidate must not pass for the one that was rolled back
         return replace(trained, policy=replace(trained.policy, version=index))
 
-    async def measure(self, policy: PolicyRef, suite: str) -> tuple[Graded, ...]:
-        """Answer `gate` or `final` greedily; each policy is asked once, later calls load the answers.
+    async def measure(self, policy: PolicyRef, suite: str, index: int) -> tuple[Graded, ...]:
+        """Answer `gate` in round `index`, or `final`, greedily; a policy is asked once, later its answers are loaded.
 
         The budget does not hold here: what was paid for is measured, and a half-judged suite would compare nothing.
         """
-        key = policy.version, suite
-        if key not in self._measured:
-            await self._machine.calls.allow(None)
-            await self._machine.publish(policy)
-            graded = await answer_all(
-                tuple(self._sets.suites()[suite].values()),
-                self._door("student", suite, policy),
-                self._door("judge", suite, policy),
-                self._machine.mapper,
-                max_tokens=self._config.answer.max_tokens,
-                workers=self._workers,
-                concurrency=self._config.supply.concurrency,
-                judge_file=self._config.prompts.get("judge", ""),
-            )
-            _require_answers(graded, suite)
-            self._measured[key] = graded
-        return self._measured[key]
+        samples = self._sets.suites()[suite]
+        if known := earlier_answers(self._run, policy.version, suite, index, samples):
+            return known
+        stage = suite if suite == "final" else f"{index:02d}-{suite}"
+        await self._machine.calls.allow(None)
+        await self._machine.publish(policy)
+        graded = await answer_all(
+            tuple(samples.values()),
+            self._door("student", stage, policy),
+            self._door("judge", stage, policy),
+            self._machine.mapper,
+            max_tokens=self._config.answer.max_tokens,
+            workers=self._workers,
+            concurrency=self._config.supply.concurrency,
+            judge_file=self._config.prompts.get("judge", ""),
+        )
+        _require_answers(graded, suite)
+        return graded
 
     def _door(self, role: str, stage: str, policy: PolicyRef) -> ChatDoor:
         return self._machine.door(role, stage, policy.version)

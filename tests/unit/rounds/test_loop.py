@@ -75,7 +75,7 @@ class Script:
         metrics = tuple({"reward": 0.4 + 0.1 * i} for i in range(3))
         return TrainResult(PolicyRef("base", f"adapter-{index}", index), 3, metrics)
 
-    async def measure(self, policy, suite):
+    async def measure(self, policy, suite, index):
         self.note(f"measure {suite} v{policy.version}")
         right = self.skill[policy.version]
         kinds = [VerdictKind.CORRECT if i % 100 < 100 * right else VerdictKind.WRONG for i in range(len(SUITE))]
@@ -121,6 +121,7 @@ async def test_two_better_rounds_are_kept_and_the_final_suite_is_opened_once(con
     assert result["base"]["macro"] == pytest.approx(0.4)
     assert result["final"]["macro"] == pytest.approx(0.8)
     assert [r["decision"] for r in result["rounds"]] == ["accept", "accept"]
+    assert set(result["rounds"][0]["gate"]["by_suite"]) == {"g"}
 
 
 async def test_the_summary_of_a_round_holds_the_contract(config, tmp_path):

@@ -146,6 +146,8 @@ def report(*rounds, read=lambda image: png(), **summary):
         "base": as_json(suite(0)),
         "final": as_json(suite(1)),
         "rounds": [entry()],
+        "final_cost": {"calls": 300, "tokens": 4_321, "usd": 0.25},
+        "cost": {"calls": 1534, "tokens": 103_321, "usd": 0.25},
     }
     return ReportData("micro", {**facts, **summary}, rounds or (full_round(),), read)
 
@@ -154,7 +156,8 @@ def test_every_section_of_a_finished_run_is_there_and_the_html_is_balanced():
     html = render(report())
     page = Page(html)
     for words in ("Final suite", "Accuracy by category over the rounds", "Decision", "Diagnosis", "Plan", "Supply",
-                  "Training", "Spent", "macro rose", "took the cell itself", "solved 9 of 9 times"):  # fmt: skip
+                  "Training", "Spent", "macro rose", "took the cell itself", "solved 9 of 9 times",
+                  "4,321", "103,321"):  # fmt: skip
         assert words in html
     assert page.open == []
     assert page.tags.count("svg") > 8
