@@ -142,8 +142,8 @@ def _fail(message: str) -> NoReturn:
     raise SystemExit(2)
 
 
-def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
-    raise KeyboardInterrupt
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    signal.raise_signal(signal.SIGINT)  # and not KeyboardInterrupt: a running event loop has its own way to end
 
 
 def _show(folder: Path) -> None:

@@ -42,7 +42,7 @@ def normalise(text: str) -> str:
 def _choice(sample: Sample, text: str) -> Verdict:
     letter = extract_answer(text, AnswerKind.CHOICE, sample.letters)
     if letter is None:
-        letter = _letter_of_option(sample, answer_span(text) or "")
+        letter = _letter_of_option(sample, answer_span(text, sample.letters) or "")
     if letter is None:
         return Verdict(VerdictKind.UNPARSABLE, "choice@1", f"no single letter of {sample.letters} in the answer")
     return _verdict(letter == sample.answer.value.strip().upper(), "choice@1", letter, sample)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from dpe_ray.errors import BadRequest, ModelUnavailable, PoolError
+from dpe_ray.errors import BadRequest, ModelCutOff, ModelTimeout, ModelUnavailable, PoolError
 from dpe_ray.micro.asked import read_prompt
 from dpe_ray.micro.roles import ROLES, Mind, OracleOptions, chance, pick
 from dpe_ray.micro.world import Scene
@@ -18,9 +18,9 @@ from dpe_ray.ports import EngineRequest
 from dpe_ray.types import Completion, PolicyRef
 
 OUTAGES = (
-    "503: the oracle plays an overloaded endpoint",
-    "timeout: the oracle plays an endpoint that hangs",
-    "cut: the oracle plays a connection that breaks off",
+    (ModelUnavailable, "an overloaded endpoint"),
+    (ModelTimeout, "an endpoint that hangs"),
+    (ModelCutOff, "a connection that breaks off"),
 )
 
 
@@ -47,7 +47,8 @@ class OracleEngine:
             raise BadRequest("oracle: it has no log-probabilities; ask without logprobs")
         text, image = _first_user_turn(request)
         if chance(image, "outage") < self._options.outage_rate:
-            raise ModelUnavailable(OUTAGES[pick(image, "kind of outage", size=len(OUTAGES))])
+            kind, played = OUTAGES[pick(image, "kind of outage", size=len(OUTAGES))]
+            raise kind(f"the oracle plays {played}")
         await asyncio.sleep(self._options.latency_s)
         asked, scene = read_prompt(text), self._truth.get(image)
         answers = [ROLES[asked.role](Mind(image, scene, self._options, i), asked) for i in range(request.n)]

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt
@@ -21,6 +21,14 @@ from dpe_ray.ports import CallBudget, ChatModel, ChatReply, ChatRequest, Message
 _LONGEST_WAIT = 120.0
 """Seconds; a Retry-After beyond it is cut, the next refusal counts as an attempt."""
 _RETRIED = (408, 409, 429)
+
+
+class Route(Protocol):
+    """A way of its own to an endpoint. Pickles, and equals others that lead to the same place."""
+
+    def open(self) -> Any:
+        """An httpx transport, for the process that calls this."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -41,8 +49,10 @@ class ChatSpec:
     """After the first attempt."""
     journal: str = ""
     """Folder of the journal; empty: nothing is recorded and nothing answered from records."""
-    policy_version: int = 0
+    policy_version: int | None = None
     """Version the endpoint must serve, for a model that is trained; part of every journal key."""
+    route: Route | None = None
+    """How calls reach `base_url`; None: over the network."""
     budget: CallBudget | None = None
     """Bounds the calls that the journal cannot answer; None: nothing does."""
 
@@ -52,7 +62,7 @@ class ChatSpec:
         if not self.journal:
             return chat
         inner = BoundedAsker(chat, self.budget) if self.budget else chat
-        return JournaledChat(inner, Journal(self.journal, self.name), self.name, self.model, self.policy_version)
+        return JournaledChat(inner, Journal(self.journal, self.name), self.name, self.model, self.policy_version or 0)
 
 
 class OpenAIChat:
@@ -64,9 +74,10 @@ class OpenAIChat:
         key = os.environ.get(spec.api_key_env, "") if spec.api_key_env else "none"
         if not key:
             raise ConfigError(f"models.{spec.name}: ${spec.api_key_env} is empty; set it where the workers run")
+        transport = spec.route.open() if spec.route else None
         # proxies of the environment cannot reach our own loopback
         local = urlsplit(spec.base_url).hostname in ("127.0.0.1", "localhost", "::1")
-        http = DefaultAsyncHttpxClient(trust_env=not local)
+        http = DefaultAsyncHttpxClient(trust_env=not local and transport is None, transport=transport)
         self._client = AsyncOpenAI(
             api_key=key, base_url=spec.base_url, max_retries=0, http_client=http, timeout=spec.timeout_s
         )
@@ -112,8 +123,8 @@ class OpenAIChat:
         if len(reply.choices) != n:
             raise BadRequest(f"models.{self._spec.name}: {len(reply.choices)} answers for n={n}; it does not support n")
         wanted, served = self._spec.policy_version, reply.system_fingerprint or ""
-        if wanted and re.fullmatch(r"v\d+", served) and served != f"v{wanted}":
-            raise ModelUnavailable(f"it serves policy {served}, v{wanted} is wanted")
+        if wanted is not None and served != f"v{wanted}":
+            raise ModelUnavailable(f"it serves policy {served or 'unknown'}, v{wanted} is wanted")
         texts = tuple(c.message.content or "" for c in sorted(reply.choices, key=lambda c: c.index))
         name = f"{self._spec.model}@{served}" if served else self._spec.model
         usage = reply.usage

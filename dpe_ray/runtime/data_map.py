@@ -15,10 +15,13 @@ from ray.data import ActorPoolStrategy
 
 from dpe_ray.errors import ClusterError, DpeError
 from dpe_ray.ports import MapSpec, Row
-from dpe_ray.runtime.serve_app import last_line
+from dpe_ray.runtime.daemon import in_daemon
+from dpe_ray.runtime.serve_route import last_line
 
 CALLS_PER_ACTOR = 4
 """Batches in flight per actor: more and smaller batches keep a slow row from holding back its neighbours."""
+_CLOSING_S = 10.0
+"""How long a closed iterator waits for its pipeline; one that hangs ends with the process."""
 
 
 class RowWorker:
@@ -74,7 +77,8 @@ class DataMapper:
             else:
                 loop.call_soon_threadsafe(queue.put_nowait, None)
 
-        thread = asyncio.create_task(asyncio.to_thread(pump))
+        thread = asyncio.create_task(in_daemon(pump))
+        patience = _CLOSING_S
         try:
             while (result := await queue.get()) is not None:
                 if isinstance(result, DpeError):
@@ -82,9 +86,12 @@ class DataMapper:
                 if isinstance(result, BaseException):
                     raise ClusterError(f"{spec.name}: the pipeline broke: {last_line(result)}") from result
                 yield result
+        except asyncio.CancelledError:
+            patience = 0.0  # an interrupt: nobody wants the rows that are under way
+            raise
         finally:
             stop.set()
-            await thread
+            await asyncio.wait([thread], timeout=patience)
 
     def _results(self, spec: MapSpec, items: list[dict[str, bytes]]) -> Iterator[Row | DpeError]:
         batch = max(1, min(16, spec.concurrency // CALLS_PER_ACTOR))

@@ -4,11 +4,11 @@ No checkpoint is uploaded: the loop leaves its steps under `out`, which every no
 after a restart.
 """
 
-import asyncio
 import os
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import ray.train
@@ -17,6 +17,7 @@ from ray.train.torch import TorchConfig, TorchTrainer, get_device
 from dpe_ray.errors import ClusterError, DpeError, TrainingError
 from dpe_ray.grading.prompt import answer_prompt
 from dpe_ray.ports import RolloutPool
+from dpe_ray.runtime.daemon import in_daemon
 from dpe_ray.train.settings import GrpoSettings
 from dpe_ray.types import PolicyRef, Prompt, Sample, TrainResult
 
@@ -56,7 +57,7 @@ class RayPolicyUpdater:
             raise TrainingError("no samples to train on; look at what supply accepted")
         prompts = tuple(answer_prompt(sample) for sample in samples)
         work = TrainWork(policy, prompts, self.open_pool, self.settings, os.path.abspath(out), seed, self.torch_threads)
-        return await asyncio.to_thread(self._fit, work)
+        return await in_daemon(partial(self._fit, work))
 
     def _fit(self, work: TrainWork) -> TrainResult:
         # Ray Train would move every worker into a folder of its own, and relative paths with it.

@@ -1,4 +1,5 @@
 import asyncio
+import time
 
 import pytest
 
@@ -44,6 +45,27 @@ async def test_closing_the_iterator_ends_the_pipeline(ray_session):
             break
     await asyncio.wait_for(results.aclose(), 30)
     assert seen == 20
+
+
+def dawdling(marker):
+    async def work(row):
+        marker.touch()
+        await asyncio.sleep(15)
+        return row
+
+    return work
+
+
+async def test_an_interrupt_does_not_wait_for_slow_rows(ray_session, tmp_path):
+    rows = DataMapper(0.1).map(spec(dawdling, tmp_path / "started"), [{"id": 1}])
+    waiting = asyncio.create_task(anext(rows))
+    while not (tmp_path / "started").exists():
+        await asyncio.sleep(0.05)
+    start = time.monotonic()
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert time.monotonic() - start < 2
 
 
 async def test_a_workers_own_error_is_raised_as_itself(ray_session):
