@@ -46,7 +46,7 @@ class ActorBook:
 
 @dataclass(frozen=True)
 class ActorCalls:
-    """CallBudget whose owner lives in an actor; pickles into workers. Every call raises ClusterError when it is lost."""
+    """CallBudget whose owner lives in an actor; pickles into workers. Each call raises ClusterError when it is lost."""
 
     actor: Any
 

@@ -91,6 +91,23 @@ async def test_each_gate_names_its_refusal(team, role, values, gate):
     assert not team.asked("student")
 
 
+@pytest.mark.parametrize("cell", ["Geometric / Shape Colour", "geometric/shape-colour", "`geometric/shape_colour`"])
+async def test_cell_and_category_are_understood_however_they_are_written(team, cell):
+    team.change("planner", cell=cell, image_category="Geometric")
+    team.change("validator", image_category="Geometric")
+    outcome, _ = await fill(team.config())
+    assert isinstance(outcome, Candidate)
+    assert (outcome.sample.category, outcome.sample.provenance.cell) == ("geometric", CELL)
+
+
+async def test_a_category_may_hold_a_slash(team):
+    cell = "Chart / Graph/read_value"
+    team.change("planner", cell="chart_graph/read_value")
+    team.change("validator", image_category="chart_graph")
+    outcome, _ = await fill(team.config(Quotas({cell: 10}, 4, 1000)))
+    assert (outcome.sample.category, outcome.sample.skills) == ("Chart / Graph", ("read_value",))
+
+
 async def test_a_solver_that_disagrees_refuses_the_sample(team):
     team.says["solver"] = lambda request: ["answer: red", "answer: blue"]
     outcome, _ = await fill(team.config(solves=2))
