@@ -17,6 +17,8 @@ Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[int, Field(ge=1)]
 
 ROLES = ("planner", "question_writer", "validator", "solver", "judge", "skill_analyst")
+PROMPTS = ("planner", "question_writer", "validator", "judge", "skill_analyst")
+"""Roles whose prompt a user's file may replace; solver and student see the plain answer prompt."""
 
 
 class Part(BaseModel):
@@ -38,6 +40,14 @@ class Workers(Part):
         return self
 
 
+class SupplyWorkers(Workers):
+    """Annotation workers."""
+
+    labels: dict[str, Annotated[float, Field(gt=0)]] = {}
+    """Custom resources that each of them takes, such as `{annotation: 0.01}` for the annotation nodes of `cluster/`.
+    Without a node that has them nothing is annotated; empty on one machine."""
+
+
 class PriceConfig(Part):
     """What an endpoint charges, in US dollars, in the units of the providers' price lists."""
 
@@ -55,6 +65,8 @@ class ModelConfig(Part):
 
     source: str = ""
     """Directory, hub id or `builtin:NAME` of the weights; for a model that this run serves."""
+    revision: str = ""
+    """Of a hub id: branch, tag or commit; the student's only."""
     engine: str = ""
     """transformers, or the name of an engine that a package registers."""
     options: dict[str, Any] = {}
@@ -154,7 +166,7 @@ class SupplyConfig(Part):
     """Tries of the question writer per slot (DPE: 3)."""
     slots_per_sample: Annotated[float, Field(ge=1)] = 4.0
     """A cell is exhausted after quota x this many slots without being full."""
-    workers: Workers = Workers(min=1, max=4)
+    workers: SupplyWorkers = SupplyWorkers(min=1, max=4)
     concurrency: Positive = 16
     """Slots in flight per worker."""
 
@@ -273,6 +285,9 @@ class RunConfig(Part):
         unknown = [role for role in self.roles if role not in (*ROLES, "default")]
         if unknown:
             raise ValueError(f"roles.{unknown[0]}: no such role; roles are {', '.join(ROLES)} and default")
+        unknown = [name for name in self.prompts if name not in PROMPTS]
+        if unknown:
+            raise ValueError(f"prompts.{unknown[0]}: no such prompt; prompts are {', '.join(PROMPTS)}")
         for role in ROLES:
             if self.model_of(role) not in self.models:
                 raise ValueError(f"roles.{role}: no model {self.model_of(role)!r} under models; set roles.default")

@@ -98,7 +98,7 @@ def _on_ray(config: RunConfig, run: RunFolder, until_round: int, notify: Notify)
     sets = load_sets(config, run)
     notify(f"sets    {sets.told()} ({time.monotonic() - started:.1f} s)")
     models = resolve_models(config, run.path / "sources")
-    base = PolicyRef(models[STUDENT].source)
+    base = PolicyRef(models[STUDENT].source, revision=models[STUDENT].revision)
     with session.open(config) as ours:
         from dpe_ray.runtime import serve_app
 
