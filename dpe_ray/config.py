@@ -155,7 +155,8 @@ class PlanConfig(Part):
 class SupplyConfig(Part):
     """How quotas are filled."""
 
-    order: tuple[Literal["annotate"], ...] = ("annotate",)
+    order: Annotated[tuple[Literal["annotate"], ...], Field(min_length=1)] = ("annotate",)
+    """Suppliers in turn: each is asked for what those before it left missing."""
     pass_rate: tuple[Fraction, Fraction] = (0.3, 0.8)
     """Band of the student's pass rate that is kept (DPE: 0.3-0.8), both ends included."""
     pass_rate_samples: Positive = 9
@@ -169,6 +170,12 @@ class SupplyConfig(Part):
     workers: SupplyWorkers = SupplyWorkers(min=1, max=4)
     concurrency: Positive = 16
     """Slots in flight per worker."""
+
+    @model_validator(mode="after")
+    def _once(self) -> Self:
+        if len(set(self.order)) < len(self.order):
+            raise ValueError(f"order {list(self.order)} names a supplier twice")
+        return self
 
     @model_validator(mode="after")
     def _band(self) -> Self:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from dpe_ray.supply.supplier import Supplied
+from dpe_ray.supply.supplier import Supplied, SupplierYield
 from dpe_ray.types import Comparison, DataPlan, PolicyRef, SuiteScore, TrainResult
 
 SCHEMA = 1
@@ -53,6 +53,8 @@ class RoundRecord:
     """Samples missing per cell; never padded."""
     closed_by: str = ""
     """What ended supply, as `Supplied.closed_by`."""
+    suppliers: dict[str, SupplierYield] = field(default_factory=dict)
+    """In the order in which they were asked; their `proposed` and `accepted` sum to those above."""
     train_steps: int = 0
     reward_first: float | None = None
     """Mean reward of the first tenth of the steps."""
@@ -92,6 +94,7 @@ def close_record(
         rejected=dict(sorted(Counter(r.gate for r in supplied.rejections).items())),
         shortfall=supplied.shortfall,
         closed_by=supplied.closed_by,
+        suppliers=supplied.by_supplier,
         train_steps=trained.steps if trained else 0,
         reward_first=first,
         reward_last=last,
@@ -154,6 +157,7 @@ def _round(record: RoundRecord) -> dict[str, Any]:
         "quota": record.quota,
         "shortfall": record.shortfall,
         "closed_by": record.closed_by,
+        "suppliers": {name: asdict(part) for name, part in record.suppliers.items()},
         "train": {
             "steps": record.train_steps,
             "reward_first": record.reward_first,

@@ -1,6 +1,6 @@
 """The stages of a round, bound to a machine: which door, which set and which seed each of them gets."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from dpe_ray.config import RunConfig
@@ -16,10 +16,12 @@ from dpe_ray.rounds.round import RoundStages
 from dpe_ray.rounds.sets import Sets
 from dpe_ray.rounds.store import RunFolder
 from dpe_ray.seeds import child_seed
+from dpe_ray.supply.annotate.slot import ROLES as SLOT_ROLES
 from dpe_ray.supply.annotate.slot import SlotConfig
+from dpe_ray.supply.annotate.supplier import AnnotateSupplier
 from dpe_ray.supply.gates import sample_key
 from dpe_ray.supply.stage import supply
-from dpe_ray.supply.supplier import Supplied
+from dpe_ray.supply.supplier import Supplied, Supplier
 from dpe_ray.taxonomy import load_taxonomy
 from dpe_ray.types import DataPlan, Diagnosis, Graded, PolicyRef, Sample, TrainResult
 
@@ -73,43 +75,45 @@ class _Bound:
         )
 
     async def supply(self, policy: PolicyRef, plan: DataPlan, index: int) -> Supplied:
-        """Fill the plan's quotas from the pool; every round goes on in the pool where the last one stopped."""
+        """Fill the plan's quotas by the suppliers of `supply.order`, one after the other."""
         await self._machine.publish(policy)
-        config, settings, stage = self._config, self._config.supply, f"{index:02d}-supply"
-        book = self._machine.book(plan.quotas, settings.slots_per_sample, await self._grant(stage))
-        slots = round(config.plan.total * settings.slots_per_sample)
-        images = self._sets.pool.draw(slots, seed=child_seed(config.seed, "pool"), cursor=(index - 1) * slots)
+        suppliers = {"annotate": self._annotate}
         earlier = [sample_key(sample) for i in range(1, index) for sample in self._run.round(i).load_samples()]
-        doors = {
-            role: self._door(role, stage, policy)
-            for role in ("planner", "question_writer", "validator", "solver", "student")
-        }
-        slot = SlotConfig(
-            doors=doors,
-            book=book,
-            contamination=self._sets.held_out,
-            round=index,
-            policy_version=policy.version,
-            seed=child_seed(config.seed, "supply", index),
-            attempts=settings.attempts,
-            solves=settings.solves,
-            pass_rate=settings.pass_rate,
-            pass_rate_samples=settings.pass_rate_samples,
-            answer_tokens=config.answer.max_tokens,
-            prompts=config.prompts,
-        )
-        supplied = await supply(
-            plan,
-            images,
-            book,
-            slot,
-            self._machine.mapper,
-            workers=self._workers,
-            concurrency=settings.concurrency,
-            seen=set(earlier),
-        )
+        order = [suppliers[name](policy, plan, index) for name in self._config.supply.order]
+        supplied = await supply(plan, order, set(earlier))
         _require_teacher(supplied)
         return supplied
+
+    def _annotate(self, policy: PolicyRef, plan: DataPlan, index: int) -> Supplier:
+        """Annotate pool images; every round goes on in the pool where the last one stopped."""
+        config, settings, stage = self._config, self._config.supply, f"{index:02d}-supply"
+        slots = round(plan.total * settings.slots_per_sample)
+
+        async def book(wanted: Mapping[str, int]) -> QuotaBook:
+            return self._machine.book(dict(wanted), settings.slots_per_sample, await self._grant(stage))
+
+        return AnnotateSupplier(
+            self._sets.pool.draw(slots, seed=child_seed(config.seed, "pool"), cursor=(index - 1) * slots),
+            slots,
+            SlotConfig(
+                doors={role: self._door(role, stage, policy) for role in SLOT_ROLES},
+                contamination=self._sets.held_out,
+                round=index,
+                policy_version=policy.version,
+                seed=child_seed(config.seed, "supply", index),
+                attempts=settings.attempts,
+                solves=settings.solves,
+                pass_rate=settings.pass_rate,
+                pass_rate_samples=settings.pass_rate_samples,
+                answer_tokens=config.answer.max_tokens,
+                prompts=config.prompts,
+            ),
+            book,
+            self._machine.mapper,
+            self._workers,
+            settings.concurrency,
+            settings.workers.labels,
+        )
 
     async def finetune(self, policy: PolicyRef, samples: Sequence[Sample], plan: DataPlan, index: int) -> TrainResult:
         """Train on the accepted samples and, against forgetting, on labelled ones of the support set."""
