@@ -1,7 +1,7 @@
 """Categories of images and the skills known under each: what a diagnosis can name. An analyst may add skills."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -58,9 +58,18 @@ def load_taxonomy(path: str = "") -> Taxonomy:
 
 
 def canonical(name: str) -> str:
-    """Lower case words joined by underscores: `Read axis-values` and `readAxisValues` are `read_axis_values`."""
+    """Lower case words joined by underscores: `Read axis-values` and `readAxisValues` are `read_axis_values`.
+
+    Letters of any script are kept, so that two names in Chinese stay two.
+    """
     spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name.strip())
-    return re.sub(r"[^a-z0-9]+", "_", spaced.lower()).strip("_")
+    return re.sub(r"[\W_]+", "_", spaced.casefold()).strip("_")
+
+
+def known_name(said: str, known: Iterable[str]) -> str:
+    """Find the name that a model meant: as it stands, else the only one of equal canonical form; empty for none."""
+    alike = [name for name in known if name == said or canonical(name) == canonical(said)]
+    return said if said in alike else alike[0] if len(alike) == 1 else ""
 
 
 def stems(text: str) -> frozenset[str]:

@@ -23,7 +23,7 @@ _NO_LEAKS = frozenset("yes no true false none both left right".split())
 """Answers that are everyday words of any skill's name."""
 _NAME = re.compile(r"(?<![.?!:\n\"'(])(?<!^) ([A-Z][a-z]{2,})\b")
 """A capital inside a sentence; the first word of a sentence or of an option tells nothing."""
-_QUOTED = re.compile("[\"\u201c]([^\"\u201c\u201d]{1,40})[\"\u201d]")
+_QUOTED = re.compile('["\u201c]([^"\u201c\u201d]{1,40})["\u201d]')
 _CODE = re.compile(r"\b(?![23]d\b)[a-z]*\d[a-z0-9]*\b", re.IGNORECASE)
 """Numbers, years, cells such as b3; 2D and 3D are no item's own."""
 

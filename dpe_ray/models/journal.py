@@ -154,6 +154,7 @@ def _head(request: ChatRequest, key: str) -> dict[str, Any]:
         "top_p": request.top_p,
         "max_tokens": request.max_tokens,
         "seed": request.seed,
+        "images": sum(len(message.images) for message in request.messages),
     }
 
 

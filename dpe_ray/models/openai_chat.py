@@ -13,9 +13,10 @@ from urllib.parse import urlsplit
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt
 
 from dpe_ray.errors import BadRequest, ConfigError, ModelUnavailable
+from dpe_ray.models.call_budget import BoundedAsker
 from dpe_ray.models.images import data_uri, read_bytes
 from dpe_ray.models.journal import Call, Journal, JournaledChat
-from dpe_ray.ports import ChatModel, ChatReply, ChatRequest, Message
+from dpe_ray.ports import CallBudget, ChatModel, ChatReply, ChatRequest, Message
 
 _LONGEST_WAIT = 120.0
 """Seconds; a Retry-After beyond it is cut, the next refusal counts as an attempt."""
@@ -52,13 +53,16 @@ class ChatSpec:
     """Version the endpoint must serve, for a model that is trained; part of every journal key."""
     route: Route | None = None
     """How calls reach `base_url`; None: over the network."""
+    budget: CallBudget | None = None
+    """Bounds the calls that the journal cannot answer; None: nothing does."""
 
     def open(self) -> ChatModel:
         """Build the client, inside the process and event loop that will use it. Raises ConfigError without a key."""
         chat = OpenAIChat(self)
         if not self.journal:
             return chat
-        return JournaledChat(chat, Journal(self.journal, self.name), self.name, self.model, self.policy_version or 0)
+        inner = BoundedAsker(chat, self.budget) if self.budget else chat
+        return JournaledChat(inner, Journal(self.journal, self.name), self.name, self.model, self.policy_version or 0)
 
 
 class OpenAIChat:
