@@ -11,13 +11,14 @@ from typing import Literal
 
 from pydantic import BaseModel, Field, model_validator
 
+from dpe_ray.diagnose.canonical import canonicalise
 from dpe_ray.diagnose.usable import refusal
 from dpe_ray.errors import BadReply, BadRequest, ModelUnavailable
 from dpe_ray.grading.answering import collect
 from dpe_ray.grading.prompt import lettered_options
 from dpe_ray.grading.repair import ask
 from dpe_ray.models.prompts import PromptFile
-from dpe_ray.ports import ChatDoor, ChatModel, ChatRequest, MapSpec, Message, Row, RowMapper
+from dpe_ray.ports import ChatDoor, ChatModel, ChatRequest, EmbedderDoor, MapSpec, Message, Row, RowMapper
 from dpe_ray.taxonomy import UNSPECIFIED, Taxonomy, canonical
 from dpe_ray.types import ErrorRecord, MissingSkill, Sample
 
@@ -57,6 +58,9 @@ class MissingSettings:
     """False: nobody is asked, the located step itself is what is retrieved by (ablation `no skill analysis`)."""
 
 
+ONE_SKILL = MissingSettings()
+
+
 @dataclass(frozen=True)
 class MissingJob:
     """What a worker needs for rows `{"id", "error", "sample", "known"}`."""
@@ -76,13 +80,14 @@ async def find_missing_skills(
     *,
     workers: tuple[int, int],
     concurrency: int,
-    settings: MissingSettings = MissingSettings(),
+    settings: MissingSettings = ONE_SKILL,
+    embedder: EmbedderDoor | None = None,
     prompt_file: str = "",
 ) -> tuple[ErrorRecord, ...]:
     """Fill in skills, or why there are none, in the order of `errors`; `samples` by id.
 
     One call per error, two when the first reply cannot be used; none for rationales that could not be read, and none
-    at all without analysis. Names are snake_case but not merged yet: see `canonical.canonicalise`.
+    at all without analysis. Names are merged into those of `taxonomy` and with each other (`canonical.canonicalise`).
     """
     readable = [error for error in errors if error.location.status != "unparsable"]
     rows = [
@@ -91,7 +96,13 @@ async def find_missing_skills(
     ]
     spec = MapSpec(missing_rows, MissingJob(analyst, settings, prompt_file), workers, concurrency, "missing skills")
     found: dict[str, ErrorRecord] = await collect(mapper, spec, rows, "error")
-    return tuple(found.get(e.sample_id) or replace(e, dropped="unparsable: the rationale has no steps") for e in errors)
+    unread = "unparsable: the rationale has no steps"
+    analysed = [found.get(e.sample_id) or replace(e, dropped=unread) for e in errors]
+    said: dict[str, list[str]] = {}
+    for error in analysed:
+        said.setdefault(error.category, []).extend(skill.name for skill in error.skills)
+    names = (await canonicalise(said, taxonomy, embedder)).names
+    return tuple(replace(e, skills=_renamed(e.skills, names[e.category])) for e in analysed)
 
 
 def missing_rows(job: MissingJob) -> Callable[[Row], Awaitable[Row]]:
@@ -172,3 +183,13 @@ def usable_analysis(sample: Sample, known: Sequence[str], mode: Literal["one", "
             return self
 
     return UsableAnalysis
+
+
+def _renamed(skills: Sequence[MissingSkill], names: Mapping[str, str]) -> tuple[MissingSkill, ...]:
+    """Two skills of one error that turn out to be one join their weights; the wording is the first one's."""
+    merged: dict[str, MissingSkill] = {}
+    for skill in skills:
+        name = names[skill.name]
+        known = merged.get(name)
+        merged[name] = replace(known or skill, name=name, weight=skill.weight + (known.weight if known else 0.0))
+    return tuple(merged.values())
