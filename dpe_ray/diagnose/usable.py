@@ -49,12 +49,16 @@ def refusal(said: str, sample: Sample, known: Sequence[str] = (), longest: int =
 
 
 def answer_texts(sample: Sample) -> tuple[str, ...]:
-    """What the answer is called: of a choice its option's text, else value and aliases; never yes, no and the like."""
+    """What the answer is called where that gives it away: of a choice its option's text, else value and aliases.
+
+    Not yes, no and the like, and nothing that the question itself offers (`odd or even?`).
+    """
     answer = sample.answer
     texts: tuple[str, ...] = (answer.value, *answer.aliases)
     if answer.kind is AnswerKind.CHOICE and answer.value in tuple(sample.letters):
         texts = (sample.options[sample.letters.index(answer.value)],)
-    return tuple(text for text in texts if text.strip().lower() not in _NO_LEAKS)
+    offered = canonical(sample.question).split("_")
+    return tuple(t for t in texts if t.strip().lower() not in _NO_LEAKS and not _first_within([t], offered))
 
 
 def entities(sample: Sample) -> tuple[str, ...]:
