@@ -16,7 +16,7 @@ ERROR_TYPES = ("visual_recognition", "calculation", "reasoning", "misunderstandi
 UNSPECIFIED = "unspecified"
 """Skill of an item for which no analyst gave a usable name."""
 
-_SMALL_WORDS = frozenset("a an and at by for from in into of on or the their to with".split())
+_SMALL_WORDS = re.compile("an?|and|at|by|for|from|in|into|of|on|or|the|their|to|with")
 
 
 @dataclass(frozen=True)
@@ -73,13 +73,13 @@ def known_name(said: str, known: Iterable[str]) -> str:
 
 
 def stems(text: str) -> frozenset[str]:
-    """Stems of the words that carry meaning, in no order: those of `reading the values of an axis` and `read_axis_value`.
+    """Stems of the words that carry meaning, in no order: `read_axis_value` has those of `reading axis values`.
 
     Snowball's English stemmer; small words are left out unless there are no others.
     """
     words = canonical(text).split("_")
     # made anew: a stemmer may not be shared by threads
-    return frozenset(Stemmer.Stemmer("english").stemWords([w for w in words if w not in _SMALL_WORDS] or words))
+    return frozenset(Stemmer.Stemmer("english").stemWords([w for w in words if not _SMALL_WORDS.fullmatch(w)] or words))
 
 
 def merge_names(

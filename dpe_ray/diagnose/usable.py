@@ -6,20 +6,20 @@ Names would be cells and queries otherwise that fit one item only, or every item
 import re
 from collections.abc import Iterable, Sequence
 
-from dpe_ray.taxonomy import UNSPECIFIED, canonical
+from dpe_ray.taxonomy import canonical
 from dpe_ray.types import AnswerKind, Sample
 
 LONGEST = 15
 """Words of a skill in the analyst's own words."""
 
-_EMPTY = frozenset(
-    """a ability an analysis analyze analyse and answer answering attention basic careful common comprehension content
-    correct detail details for general good image images in interpretation interpreting knowledge na n of none other
-    perception perceptual picture pictures problem problems question questions reasoning recognition recognize sense
-    skill skills solving task the thinking to understand understanding unknown using vision visual with""".split()
-) | {UNSPECIFIED}
+_EMPTY = re.compile(
+    "a|ability|an|analysis|analy[sz]e|and|answer|answering|attention|basic|careful|common|comprehension|content|"
+    "correct|details?|for|general|good|images?|in|interpretation|interpreting|knowledge|na?|none|of|other|perception|"
+    "perceptual|pictures?|problems?|questions?|reasoning|recognition|recogni[sz]e|sense|skills?|solving|task|the|"
+    "thinking|to|understand|understanding|unknown|unspecified|using|vision|visual|with"
+)
 """A name of these words alone fits every item."""
-_NO_LEAKS = frozenset("yes no true false none both left right".split())
+_NO_LEAKS = ("yes", "no", "true", "false", "none", "both", "left", "right")
 """Answers that are everyday words of any skill's name."""
 _NAME = re.compile(r"(?<![.?!:\n\"'(])(?<!^) ([A-Z][a-z]{2,})\b")
 """A capital inside a sentence; the first word of a sentence or of an option tells nothing."""
@@ -37,7 +37,7 @@ def refusal(said: str, sample: Sample, known: Sequence[str] = (), longest: int =
     if canonical(said) in {canonical(name) for name in known}:
         return ""
     words = canonical(said).split("_")
-    if all(word in _EMPTY or not re.search("[a-z]{2}", word) for word in words):
+    if all(_EMPTY.fullmatch(word) or not re.search("[a-z]{2}", word) for word in words):
         return f"generic: {said!r} says nothing about this question"
     if len(words) > longest:
         return f"long: {len(words)} words are more than {longest}"
@@ -49,12 +49,16 @@ def refusal(said: str, sample: Sample, known: Sequence[str] = (), longest: int =
 
 
 def answer_texts(sample: Sample) -> tuple[str, ...]:
-    """What the answer is called: of a choice the text of its option, else value and aliases; yes, no and the like not."""
+    """What the answer is called where that gives it away: of a choice its option's text, else value and aliases.
+
+    Not yes, no and the like, and nothing that the question itself offers (`odd or even?`).
+    """
     answer = sample.answer
     texts: tuple[str, ...] = (answer.value, *answer.aliases)
     if answer.kind is AnswerKind.CHOICE and answer.value in tuple(sample.letters):
         texts = (sample.options[sample.letters.index(answer.value)],)
-    return tuple(text for text in texts if text.strip().lower() not in _NO_LEAKS)
+    offered = canonical(sample.question).split("_")
+    return tuple(t for t in texts if t.strip().lower() not in _NO_LEAKS and not _first_within([t], offered))
 
 
 def entities(sample: Sample) -> tuple[str, ...]:

@@ -48,6 +48,11 @@ def test_everyday_answers_cannot_leak(answer: str) -> None:
     assert refusal("tell whether no object stands left of another, yes or no", make_sample("Is it?", answer)) == ""
 
 
+def test_an_alternative_that_the_question_offers_is_no_leak() -> None:
+    item = make_sample("Is the result odd or even?", "odd")
+    assert refusal("say whether a result is odd or even", item) == ""
+
+
 def test_entities_are_found_by_form_and_titles_have_none() -> None:
     assert {"Anna", "Weber", "Zum Anker", "1889"} <= set(entities(ITEM))
     assert entities(make_sample("The Biggest City Of The Old North?", "Rome")) == ()
