@@ -23,11 +23,13 @@ def second_batch(
 ) -> dict[str, int]:
     """Share `size` further probes among the cells of `available`; sums to min(size, all there are).
 
-    Each probe goes where it lowers sum importance x sd(accuracy) most, which is n ~ (importance x sd of one answer)^2/3:
-    Neyman's allocation for absolute instead of squared errors. `importance` is the share of a cell in the target
-    distribution, since a mixture weight is share x (1 - accuracy); equal when left out. With `whole_set` the accuracy
-    wanted is that of exactly the items asked so far and available, not of the population behind them: a cell asked in
-    full is known, so small ones are worth finishing. A cell without counts is as uncertain as the others suggest.
+    Each probe goes where it lowers sum importance x sd(accuracy) most. In the long run n ~ (importance x sd of one
+    answer)^2/3: Neyman's allocation for absolute instead of squared errors. `importance` is the share of a cell in the
+    target distribution, since a mixture weight is share x (1 - accuracy); equal when left out. A cell without counts is
+    as uncertain as the others suggest.
+
+    With `whole_set` the accuracy wanted is that of exactly the items asked so far and available, not of the population
+    behind them: a cell asked in full is known, so small ones are worth finishing.
     """
     cells = _cells(counts, available, importance, whole_set)
     taken = dict.fromkeys(available, 0)
@@ -68,7 +70,9 @@ def _cells(
     judged = [counts.get(name, (0, 0)) for name in names]
     tallies = [Tally(name.partition("/")[0], *count) for name, count in zip(names, judged, strict=True)]
     return {
-        name: _Cell(found, 1.0 if importance is None else importance.get(name, 0.0), n, available.get(name, 0), whole_set)
+        name: _Cell(
+            found, 1.0 if importance is None else importance.get(name, 0.0), n, available.get(name, 0), whole_set
+        )
         for name, found, (n, _) in zip(names, estimate(tallies), judged, strict=True)
     }
 

@@ -1,4 +1,4 @@
-"""What counts say about the accuracy of cells: a beta-binomial model in which cells borrow strength from their category.
+"""What counts say about the accuracy of cells: a beta-binomial model in which cells borrow from their category.
 
 A cell's accuracy is Beta distributed around its category's mean, a category's mean around the whole's. How strongly is
 learned from the counts: both strengths lie on a grid and are weighted by their marginal likelihood instead of set to
@@ -9,6 +9,7 @@ the likeliest value, since intervals around one fitted strength hold the truth t
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,7 @@ from scipy.special import betaincinv, betaln
 
 from dpe_ray.grading.intervals import Interval
 
-Array = NDArray[np.float64]
+Array = NDArray[Any]
 
 MEANS = (np.arange(20) + 0.5) / 20
 """[M] grid of means."""
@@ -63,29 +64,30 @@ def estimate(tallies: Sequence[Tally]) -> tuple[Estimate, ...]:
     if not tallies:
         return ()
     names = sorted({tally.category for tally in tallies})
-    member = np.array([names.index(tally.category) for tally in tallies])  # [cells]
+    category = np.array([names.index(tally.category) for tally in tallies])  # [cells]
     n = np.array([tally.n for tally in tallies], float)[:, None, None]
     correct = np.array([tally.correct for tally in tallies], float)[:, None, None]
-    a, b, top = _grid()
-    # 1  How likely the counts of each category are, by its mean and by the strength that all cells share.
-    cells = betaln(a + correct, b + n - correct) - betaln(a, b)  # [cells, M, K]
-    logs = np.zeros((len(names), *a.shape))
-    np.add.at(logs, member, cells)
-    likelihood = np.exp(logs - logs.max(axis=(1, 2), keepdims=True))  # [categories, M, K]
-    # 2  Weigh the whole's mean and strength and the cells' strength by all categories together.
-    tiny = np.finfo(float).tiny
-    evidence = np.maximum(top @ likelihood, tiny)  # [categories, M * K, K]
-    log_weight = np.log(evidence).sum(axis=0)
-    weight = np.exp(log_weight - log_weight.max())
-    # 3  Back to each category's mean, then to its cells: mixtures of Beta posteriors, kept as mean and deviation.
-    of_category = likelihood * (top.T @ (weight / evidence))
-    of_category /= of_category.sum(axis=(1, 2), keepdims=True)
-    strength = a + b + n
-    means = (a + correct) / strength
-    of_cell = of_category[member]
-    mean = (of_cell * means).sum(axis=(1, 2))
-    square = (of_cell * (means * (1.0 - means) / (strength + 1.0) + means**2)).sum(axis=(1, 2))
+    a, b, _ = _grid()
+    # A cell's posterior is a mixture of one Beta per point of the grid, kept as mean and deviation.
+    likelihood = betaln(a + correct, b + n - correct) - betaln(a, b)  # [cells, M, K]
+    weight = _category_posterior(likelihood, category)[category]
+    means, strength = (a + correct) / (a + b + n), a + b + n
+    mean = (weight * means).sum(axis=(1, 2))
+    square = (weight * (means * (1.0 - means) / (strength + 1.0) + means**2)).sum(axis=(1, 2))
     return tuple(Estimate(float(m), float(np.sqrt(s - m * m))) for m, s in zip(mean, square, strict=True))
+
+
+def _category_posterior(cells: Array, category: Array) -> Array:
+    """[categories, M, K] of each category's mean and the cells' common strength, from log-likelihoods [cells, M, K]."""
+    top = _grid()[2]
+    logs = np.zeros((category.max() + 1, *cells.shape[1:]))
+    np.add.at(logs, category, cells)
+    likelihood = np.exp(logs - logs.max(axis=(1, 2), keepdims=True))
+    # The whole's mean and strength (one axis) and the cells' strength, weighed by all categories together.
+    evidence = np.maximum(top @ likelihood, np.finfo(float).tiny)  # [categories, M * K, K]
+    whole = np.log(evidence).sum(axis=0)
+    posterior = likelihood * (top.T @ (np.exp(whole - whole.max()) / evidence))
+    return posterior / posterior.sum(axis=(1, 2), keepdims=True)
 
 
 @cache
@@ -93,5 +95,5 @@ def _grid() -> tuple[Array, Array, Array]:
     """[M, K] Beta parameters a and b, and [M * K, M] how each of them as a prior spreads over the grid of means."""
     strength = 1.0 / SPREADS**2 - 1.0
     a, b = np.outer(MEANS, strength), np.outer(1.0 - MEANS, strength)
-    top = stats.beta.pdf(MEANS, a.reshape(-1, 1), b.reshape(-1, 1))
+    top: Array = stats.beta.pdf(MEANS, a.reshape(-1, 1), b.reshape(-1, 1))
     return a, b, top / top.sum(axis=1, keepdims=True)

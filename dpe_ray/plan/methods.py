@@ -64,7 +64,7 @@ def error_count(evidence: Evidence) -> dict[str, float]:
 
 
 def posterior(evidence: Evidence) -> dict[str, float]:
-    """share x need x learnability; need = 1 - posterior mean of the accuracy."""
+    """Share x need x learnability, where need = 1 - posterior mean of the accuracy."""
     shares, learnabilities = _shares(evidence), _learnabilities(evidence)
     found = estimate([Tally(cell.category, cell.attempts, cell.correct) for cell in evidence.cells])
     return {

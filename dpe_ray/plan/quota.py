@@ -4,9 +4,7 @@ import math
 from collections.abc import Mapping
 
 
-def largest_remainder(
-    weights: Mapping[str, float], total: int, minimum: int | Mapping[str, int] = 0
-) -> dict[str, int]:
+def largest_remainder(weights: Mapping[str, float], total: int, minimum: int | Mapping[str, int] = 0) -> dict[str, int]:
     """Share `total` in proportion to the weights (0 or more, not all 0); everyone gets at least their minimum.
 
     Each gets the whole part of its share, what is left goes to the largest fractions (ties: larger weight, then name).

@@ -62,7 +62,9 @@ def test_a_cell_without_counts_takes_after_its_category_and_a_category_without_c
 
 def test_cells_that_agree_lend_each_other_more_than_cells_that_differ() -> None:
     alike = estimate([Tally(name, 20, 12) for name in "abcdefgh"] + [Tally("i", 5, 1)])[-1]
-    unlike = estimate([Tally(name, 20, k) for name, k in zip("abcdefgh", (2, 19) * 4, strict=True)] + [Tally("i", 5, 1)])
+    unlike = estimate(
+        [Tally(name, 20, k) for name, k in zip("abcdefgh", (2, 19) * 4, strict=True)] + [Tally("i", 5, 1)]
+    )
     assert alike.mean > unlike[-1].mean + 0.1
     assert alike.strength > unlike[-1].strength
 
