@@ -1,6 +1,6 @@
 import pytest
 from builders import make_cell
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dpe_ray.config import PlanConfig
@@ -26,6 +26,7 @@ def diagnosis(*cells: CellDiagnosis) -> Diagnosis:
     return Diagnosis(0, cells, "probe", 100, 0)
 
 
+@settings(deadline=None)  # the first posterior builds its grid
 @given(
     st.dictionaries(st.tuples(st.sampled_from("abcdef"), st.sampled_from("xyz")), COUNTS, min_size=1),
     st.integers(1, 600),
