@@ -143,13 +143,20 @@ class DiagnoseConfig(Part):
 class PlanConfig(Part):
     """How the diagnosis becomes quotas."""
 
-    method: Literal["tiered"] = "tiered"
+    method: Literal["tiered", "error_count", "posterior", "uniform"] = "tiered"
+    """tiered: DPE's utility of a cell's accuracy; error_count: every error weighs the same (error-driven tuning);
+    posterior: share x need x learnability; uniform: an ablation in which the diagnosis decides nothing."""
     total: Positive = 1024
     """Samples to accept in a round."""
     floor: Fraction = 0.02
     """Least weight of every category, so that a blind spot of the probe is still explored."""
     replay: Fraction = 0.0
     """Labelled samples mixed into training, as a share of `total`."""
+    target: dict[str, Annotated[float, Field(ge=0)]] = {}
+    """What the model is wanted for, read by `posterior`: shares by category or by `category/skill`, on any scale. What
+    is not named gets the floor only; all cells alike when empty."""
+    permute_seed: Annotated[int, Field(ge=0)] | None = None
+    """Control experiment: deal the weights out anew among the cells by this seed, so that nothing is aimed."""
 
 
 class SupplyConfig(Part):
