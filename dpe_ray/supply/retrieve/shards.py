@@ -13,11 +13,11 @@ class ShardedIndex(Generic[Q]):
     """Parts of one set behind one call; equal to the undivided index when the parts score by its statistics."""
 
     def __init__(self, shards: Sequence[Ranker[Q]]) -> None:
-        self._shards = tuple(shards)
+        self.shards = tuple(shards)
 
     async def rank(self, queries: Sequence[Q], limit: int) -> list[list[Hit]]:
         """As `Ranker.rank`; every shard answers every query."""
-        answers = await asyncio.gather(*[shard.rank(queries, limit) for shard in self._shards])
+        answers = await asyncio.gather(*[shard.rank(queries, limit) for shard in self.shards])
         return [merge(rankings, limit) for rankings in zip(*answers, strict=True)]
 
 
