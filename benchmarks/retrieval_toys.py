@@ -166,7 +166,7 @@ class SynonymEmbedder:
 
 
 def paraphrase(
-    seed: int, shared: float = 0.0, noise: float = 1.0, documents: int = 3_000, top: int = 50
+    seed: int, shared: float = 0.0, noise: float = 1.0, documents: int = 1_200, top: int = 100
 ) -> dict[str, float]:
     """Share of the first `top` documents that show the skill asked for, per ranker; chance is 1/12.
 

@@ -9,19 +9,25 @@ from dpe_ray.supply.retrieve.ranking import DECIMALS, Hit, Ranker
 
 K = 60
 """Of Cormack et al.: how much the first ranks stand out."""
+QUERIES_PER_BLOCK = 32
+"""Bounds what deep rankings hold in memory: about 100 bytes per hit."""
 
 
 class HybridRanker:
     """Several rankers behind one call."""
 
-    def __init__(self, rankers: Sequence[Ranker[str]], depth: int = 1_000) -> None:
+    def __init__(self, rankers: Sequence[Ranker[str]], depth: int = 10_000) -> None:
         """Fuse the first `depth` hits of each ranker: fixed, so that a larger limit only adds to a smaller one."""
         self._rankers, self._depth = tuple(rankers), depth
 
     async def rank(self, queries: Sequence[str], limit: int) -> list[list[Hit]]:
         """As `Ranker.rank`; at most depth x rankers documents per query match."""
-        lists = await asyncio.gather(*[ranker.rank(queries, self._depth) for ranker in self._rankers])
-        return [fuse(rankings)[:limit] for rankings in zip(*lists, strict=True)]
+        fused: list[list[Hit]] = []
+        for start in range(0, len(queries), QUERIES_PER_BLOCK):
+            block = queries[start : start + QUERIES_PER_BLOCK]
+            lists = await asyncio.gather(*[ranker.rank(block, self._depth) for ranker in self._rankers])
+            fused += [fuse(rankings)[:limit] for rankings in zip(*lists, strict=True)]
+        return fused
 
 
 def fuse(rankings: Iterable[Sequence[Hit]]) -> list[Hit]:

@@ -44,3 +44,8 @@ async def test_a_larger_limit_only_adds_to_a_smaller_one():
     assert {id_ for id_, _ in all_} == {"a", "b", "c", "d", "e"}
     for limit in range(1, 6):
         assert await hybrid.rank(["query"], limit) == [all_[:limit]]
+
+
+async def test_every_query_gets_its_ranking_however_many_there_are():
+    answers = await HybridRanker([Scripted(falling("a", "b"))]).rank([f"query {i}" for i in range(70)], 1)
+    assert [[id_ for id_, _ in ranking] for ranking in answers] == [["a"]] * 70

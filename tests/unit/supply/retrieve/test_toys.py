@@ -7,8 +7,10 @@ import pytest
 
 @pytest.fixture(scope="module")
 def runs(toys):
-    size = toys.Size(skills=8, weak=2, features=16, few=6, support=1_200, validation=150, test=2_000, budget=120)
-    return [toys.targeted_against_random(seed, size) for seed in range(3)]
+    size = toys.Size(
+        skills=8, weak=2, features=16, few=6, many=100, support=1_200, validation=150, test=1_000, budget=120
+    )
+    return [toys.targeted_against_random(seed, size) for seed in range(8)]
 
 
 def margins(runs, arm):
@@ -27,12 +29,11 @@ def test_a_wrong_diagnosis_gains_nothing_over_random(runs):
 
 
 def test_paraphrases_are_lost_to_words_and_found_by_the_hybrid(toys):
-    found = toys.paraphrase(seed=0, documents=1_200, top=40)
+    found = toys.paraphrase(seed=0, noise=0.7)
     assert found["bm25"] < 2 / 12
-    assert found["dense"] > 0.95
-    assert found["hybrid"] > 0.95
+    assert found["hybrid"] >= found["dense"] > 0.9
 
 
 def test_the_hybrid_finds_more_than_either_where_each_knows_a_part(toys):
-    found = toys.paraphrase(seed=0, shared=0.5, noise=1.5, documents=1_200, top=100)
+    found = toys.paraphrase(seed=0, shared=0.5, noise=1.5)
     assert found["hybrid"] > max(found["bm25"], found["dense"]) + 0.05
