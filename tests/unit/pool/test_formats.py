@@ -271,14 +271,14 @@ def test_a_cell_beyond_all_images_is_refused_before_it_is_decoded(tmp_path: Path
 
 @pytest.mark.parametrize("name", ["set.tsv", "set.json"])
 def test_a_set_is_read_with_the_bytes_of_few_images_in_memory(tmp_path: Path, name: str) -> None:
-    """Thirty images of noise, 12 MB as bytes, go through in less than half of that."""
-    pictures = [make_noise(seed) for seed in range(30)]
+    """Forty images of noise, 16 MB as bytes, go through in less than half of that."""
+    pictures = [make_noise(seed) for seed in range(40)]
     if name == "set.tsv":
         write_table(tmp_path / name, *(bench(i, base64.b64encode(p).decode()) for i, p in enumerate(pictures)))
     else:
         for i, picture in enumerate(pictures):
             (tmp_path / f"{i}.bmp").write_bytes(picture)
-        rows = [conversation(f"Q {i}?", "A.", image=f"{i}.bmp") for i in range(30)]
+        rows = [conversation(f"Q {i}?", "A.", image=f"{i}.bmp") for i in range(40)]
         (tmp_path / name).write_text(json.dumps(rows))
     total = sum(map(len, pictures))
     del pictures
@@ -286,7 +286,7 @@ def test_a_set_is_read_with_the_bytes_of_few_images_in_memory(tmp_path: Path, na
     count = sum(1 for _ in stream_samples(str(tmp_path / name), ImageStore(tmp_path / "store")))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert count == 30
+    assert count == 40
     assert peak < total / 2
 
 
