@@ -10,18 +10,18 @@ Keys of a row: `image` (bytes, path or URL; or `images`, a list of them), `quest
 """
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
 from dpe_ray.errors import PoolError
-from dpe_ray.grading.reference import reference
+from dpe_ray.grading.rows import answer_of, list_of, text_of
 from dpe_ray.pool.formats.documents import read_json
 from dpe_ray.pool.formats.rows import LabelledRow, Reading, placed, read_jsonl, read_parquet
 from dpe_ray.pool.formats.vlmevalkit import read_tsv
 from dpe_ray.pool.images import ImageStore
 from dpe_ray.pool.readers import cell_bytes, list_files
-from dpe_ray.types import Answer, ImageRef, Provenance, Sample
+from dpe_ray.types import ImageRef, Provenance, Sample
 
 NO_CATEGORY = "mixed"
 """Category of a row that states none, as in DPE's list."""
@@ -94,14 +94,14 @@ def _rows(reading: Reading, store: ImageStore) -> Iterator[LabelledRow]:
 
 
 def _sample(row: Mapping[str, Any], path: str, store: ImageStore, provenance: str) -> Sample:
-    options = tuple(str(option) for option in _list(row, "options"))
+    options = tuple(str(option) for option in list_of(row, "options"))
     category = str(row.get("category") or NO_CATEGORY).strip()
     if "/" in category:
         raise PoolError(f"category {category!r} must not hold a slash: cells are written category/skill")
-    cells = _list(row, "images") or ([row["image"]] if row.get("image") else [])
+    cells = list_of(row, "images") or ([row["image"]] if row.get("image") else [])
     if not cells:
         raise PoolError("has no image")
-    question, answer = _text(row, "question"), _answer(row, options)
+    question, answer = text_of(row, "question"), answer_of(row, options)
     return Sample(
         images=tuple(cell if isinstance(cell, ImageRef) else store.put(cell_bytes(cell, path)) for cell in cells),
         question=question,
@@ -109,32 +109,6 @@ def _sample(row: Mapping[str, Any], path: str, store: ImageStore, provenance: st
         options=options,
         rationale=str(row.get("rationale") or ""),
         category=category,
-        skills=tuple(str(skill) for skill in _list(row, "skills")),
+        skills=tuple(str(skill) for skill in list_of(row, "skills")),
         provenance=Provenance(provenance),
     )
-
-
-def _answer(row: Mapping[str, Any], options: Sequence[str]) -> Answer:
-    try:
-        tolerance = float(row.get("tolerance") or 0.0)
-    except (TypeError, ValueError) as error:
-        raise PoolError(f"tolerance is no number ({error})") from error
-    aliases = [str(alias) for alias in _list(row, "aliases")]
-    kind = str(row.get("kind") or "")
-    return reference(_text(row, "answer"), options, kind=kind, aliases=aliases, tolerance=tolerance)
-
-
-def _text(row: Mapping[str, Any], key: str) -> str:
-    value = row.get(key)
-    if not isinstance(value, str | int | float) or isinstance(value, bool) or not str(value).strip():
-        raise PoolError(f"{key} is missing or empty")
-    return str(value).strip()
-
-
-def _list(row: Mapping[str, Any], key: str) -> list[Any]:
-    value = row.get(key)
-    if value is None:
-        return []
-    if not isinstance(value, list):
-        raise PoolError(f"{key} must be a list")
-    return value

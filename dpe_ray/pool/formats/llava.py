@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from dpe_ray.errors import PoolError
 from dpe_ray.grading.extract import answer_span, extract_answer
-from dpe_ray.grading.reference import LETTERS
+from dpe_ray.grading.rows import LETTERS
 from dpe_ray.pool.formats.rows import Reading
 from dpe_ray.pool.readers import Beside
 from dpe_ray.types import AnswerKind

@@ -1,6 +1,5 @@
 """What every reader gives, and the two forms of our own: parquet and JSONL."""
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ from typing import Any
 import fsspec
 
 from dpe_ray.errors import PoolError
+from dpe_ray.grading.rows import json_object
 from dpe_ray.pool.readers import open_parquet
 
 BATCH = 64
@@ -75,18 +75,8 @@ def read_jsonl(reading: Reading) -> Iterator[LabelledRow]:
         for line, text in enumerate(file, start=1):
             if not text.strip():
                 continue
-            row = json_object(text, f"{reading.path} line {line}")
+            with placed(f"{reading.path} line {line}"):
+                row = json_object(text)
             if reading.in_split(row.get("split")):
                 yield LabelledRow(f"{reading.path} row {number}", row)
             number += 1
-
-
-def json_object(line: bytes | str, where: str) -> Mapping[str, Any]:
-    """Parse one line. Raises PoolError when it is no JSON object."""
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise PoolError(f"{where}: is no JSON ({error})") from error
-    if not isinstance(row, dict):
-        raise PoolError(f"{where}: is no JSON object")
-    return row

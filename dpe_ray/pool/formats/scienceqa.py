@@ -7,7 +7,7 @@ split, ...}`; its image lies in `images/SPLIT/ID/`, as the set is downloaded, or
 from typing import Any
 
 from dpe_ray.errors import PoolError
-from dpe_ray.grading.reference import LETTERS
+from dpe_ray.grading.rows import LETTERS
 from dpe_ray.pool.formats.rows import Reading
 from dpe_ray.pool.readers import Beside
 

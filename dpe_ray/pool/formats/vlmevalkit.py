@@ -12,7 +12,7 @@ from typing import Any
 import fsspec
 
 from dpe_ray.errors import PoolError
-from dpe_ray.grading.reference import LETTERS
+from dpe_ray.grading.rows import LETTERS
 from dpe_ray.models.images import MAX_BYTES, from_data_uri
 from dpe_ray.pool.formats.rows import LabelledRow, Reading, placed
 from dpe_ray.pool.images import ImageStore
