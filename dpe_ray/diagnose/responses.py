@@ -1,21 +1,34 @@
 """Diagnosis from answers that were recorded earlier: graded by rule, with no model and no picture.
 
-A file is JSONL, one answer per line: `id`, `question`, `options` (a list, or a Python list as text), `answer`, `response`
-and, if there are any, `category` (else `subject`), `skills`, `kind`, `aliases`, `tolerance`, as in labelled sets.
+A file is JSONL, one answer per line: `id`, `question`, `options` (a list, or a Python list as text), `answer`,
+`response` and, if there are any, `category` (else `subject`), `skills`, `kind`, `aliases`, `tolerance`, as in labelled
+sets.
 """
 
 import ast
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dpe_ray.diagnose.skills import UNSPECIFIED
-from dpe_ray.diagnose.stage import make_diagnosis
 from dpe_ray.errors import PoolError
+from dpe_ray.grading.intervals import wilson
 from dpe_ray.grading.rows import answer_of, json_object, list_of, text_of
 from dpe_ray.grading.rules import grade
-from dpe_ray.types import Attribution, Diagnosis, Graded, Provenance, Sample, Verdict, VerdictKind
+from dpe_ray.types import (
+    Attribution,
+    CellDiagnosis,
+    Diagnosis,
+    Failure,
+    Graded,
+    Provenance,
+    Sample,
+    Verdict,
+    VerdictKind,
+    content_id,
+)
 
 CATEGORY_KEYS = ("category", "subject")
 """First found counts."""
@@ -66,20 +79,43 @@ def read_responses(path: Path) -> Iterator[Response]:
 
 
 def diagnose_responses(graded: Sequence[Graded]) -> Diagnosis:
-    """Count graded answers by category and skill, as the diagnosis of a probe does.
+    """Count graded answers by category and skill, cells in alphabetical order; several answers to an item all count.
 
     No judge saw them: a failure's error type is `unparsable` or `not_judged`. Raises PoolError without any answer.
     """
     if not graded:
         raise PoolError("no response to diagnose; give a file with at least one")
-    named = [g if g.sample.skills else replace(g, sample=replace(g.sample, skills=(UNSPECIFIED,))) for g in graded]
-    failed = [g for g in named if g.verdict.judged and not g.verdict.correct]
-    return make_diagnosis(0, named, {g.sample.id: _attribution(g.verdict) for g in failed}, EXAMPLES)
+    members: dict[tuple[str, str], list[Graded]] = {}
+    for item in graded:
+        members.setdefault((item.sample.category, next(iter(item.sample.skills), UNSPECIFIED)), []).append(item)
+    return Diagnosis(
+        policy_version=0,
+        cells=tuple(_cell(*key, members[key]) for key in sorted(members)),
+        probe=content_id(sorted(g.sample.id for g in graded)),
+        probed=len(graded),
+        not_judged=sum(not g.verdict.judged for g in graded),
+    )
 
 
-def _attribution(verdict: Verdict) -> Attribution:
-    unparsable = verdict.kind is VerdictKind.UNPARSABLE
-    return Attribution(UNPARSABLE if unparsable else VerdictKind.NOT_JUDGED.value, verdict.reason)
+def _cell(category: str, skill: str, items: Sequence[Graded]) -> CellDiagnosis:
+    judged = [g for g in items if g.verdict.judged]
+    failures = [_failure(g) for g in judged if not g.verdict.correct]
+    correct = len(judged) - len(failures)
+    return CellDiagnosis(
+        category,
+        skill,
+        attempts=len(judged),
+        correct=correct,
+        **wilson(correct, len(judged))._asdict(),
+        error_types=dict(sorted(Counter(f.attribution.error_type for f in failures).items())),
+        failures=tuple(failures[:EXAMPLES]),
+    )
+
+
+def _failure(item: Graded) -> Failure:
+    unparsable = item.verdict.kind is VerdictKind.UNPARSABLE
+    why = Attribution(UNPARSABLE if unparsable else VerdictKind.NOT_JUDGED.value, item.verdict.reason)
+    return Failure(item.sample.id, item.sample.question, item.sample.answer.value, item.text, why)
 
 
 def _response(row: Mapping[str, Any]) -> Response:

@@ -25,9 +25,9 @@ def accuracy_table(diagnosis: Diagnosis) -> Table:
     counts = diagnosis.by_category()
     for name, (n, k) in sorted(counts.items(), key=lambda item: item[1][1] / max(item[1][0], 1)):
         table.add_row(name, *_cells(n, k, _unparsable(diagnosis, name)))
-    total = [sum(count[i] for count in counts.values()) for i in (0, 1)]
+    n, k = sum(n for n, _ in counts.values()), sum(k for _, k in counts.values())
     table.add_section()
-    table.add_row("all", *_cells(*total, sum(_unparsable(diagnosis, name) for name in counts)))
+    table.add_row("all", *_cells(n, k, sum(_unparsable(diagnosis, name) for name in counts)))
     return table
 
 

@@ -63,7 +63,7 @@ def conversation_fields(item: Any, beside: Beside, reading: Reading) -> dict[str
         "question": asked.question,
         "options": list(asked.options),
         "answer": stated,
-        "rationale": answer if _ANSWER_LINE.search(answer) else "",
+        "rationale": _before_answer_line(answer),
         "category": str(item.get("task_name") or item.get("category") or "").replace("/", "-"),
         "skills": item.get("skills"),
     }
@@ -98,6 +98,11 @@ def _choice(question: str, answer: str) -> tuple[Asked, str]:
             return asked, answer
     stated = answer_span(answer) if _ANSWER_LINE.search(answer) else answer
     return Asked(question), stated or answer
+
+
+def _before_answer_line(answer: str) -> str:
+    ends = [line.start() for line in _ANSWER_LINE.finditer(answer)]
+    return answer[: ends[-1]].strip() if ends else ""
 
 
 def _first_pair(turns: Sequence[Any]) -> tuple[str, str]:

@@ -102,9 +102,9 @@ def test_an_answer_that_names_no_option_leaves_the_question_as_it_was(tmp_path: 
     assert sample.question == "Which?\nA. one\nB. two"
 
 
-def test_an_answer_line_behind_reasons_is_the_answer_and_the_whole_the_rationale(tmp_path: Path) -> None:
+def test_an_answer_line_behind_reasons_is_the_answer_and_they_are_the_rationale(tmp_path: Path) -> None:
     (sample,) = read(write_conversations(tmp_path, conversation("How many?", "1. I count two.\nanswer: 2")))
-    assert (sample.answer.value, sample.rationale) == ("2", "1. I count two.\nanswer: 2")
+    assert (sample.answer.value, sample.rationale) == ("2", "1. I count two.")
 
 
 PROBLEM = {
