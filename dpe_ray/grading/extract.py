@@ -33,7 +33,8 @@ _COLON = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 _LEADS_TO_LETTER = re.compile(
-    r"\b(?i:answer|options?|choice|closest|correct)\b(?:(?!\b(?i:option|choice) \(?[A-Z]\b)[^\n]){0,200}:\s{0,9}"
+    r"\b(?!(?i:option|choice) \(?[A-Z]\b)(?i:answer|options?|choice|closest|correct)\b"
+    r"(?:(?!\b(?i:option|choice) \(?[A-Z]\b)[^\n]){0,200}:\s{0,9}"
     r"(?=\(?[A-Z](?:[).:](?=\s)|\)?[ \t]*$))(?![^\n]*\n\s{0,9}\(?[A-Z][).:]\s)",
     re.MULTILINE,
 )
@@ -166,7 +167,7 @@ def _boxed(text: str) -> str | None:
 
 
 def _balanced(place: str) -> str:
-    """Take off the closing braces of a box that opened before the place: of `\\boxed{Answer: B}` stays `B`."""
+    r"""Take off the closing braces of a box that opened before the place: of `\boxed{Answer: B}` stays `B`."""
     while place.endswith("}") and place.count("}") > place.count("{"):
         place = place[:-1].rstrip()
     return place

@@ -109,6 +109,39 @@ def cell_bytes(value: Any, beside: str) -> bytes:
     raise PoolError(f"{beside}: an image is {type(value).__name__}, not bytes, path or URL")
 
 
+class Beside:
+    """Images that a file names by a path from its own folder, or from a folder that lies beside it."""
+
+    def __init__(self, file: str) -> None:
+        self._folder = _parent(file)
+        self._roots = [self._folder]
+
+    def read(self, *names: str) -> bytes:
+        """Read the first of the names that is there, looking first where the last image was found.
+
+        Raises PoolError when none lies in any of the folders.
+        """
+        for root in self._places():
+            for name in names:
+                try:
+                    data = read_bytes(name if "://" in name or name.startswith("/") else root + name)
+                except PoolError:
+                    continue
+                self._roots.remove(root)
+                self._roots.insert(0, root)
+                return data
+        raise PoolError(f"image {names[0]} lies neither in {self._folder or '.'} nor in a folder below it")
+
+    def _places(self) -> Iterator[str]:
+        yield from list(self._roots)
+        if len(self._roots) == 1:
+            fs, path = fsspec.core.url_to_fs(self._folder or ".")
+            found = sorted(str(entry["name"]) for entry in fs.ls(path, detail=True) if entry["type"] == "directory")
+            remote = "://" in self._folder
+            self._roots += [(fs.unstrip_protocol(name) if remote else name) + "/" for name in found]
+            yield from self._roots[1:]
+
+
 def pick_key(names: Sequence[str], wanted: Sequence[str], where: str) -> str:
     """First of the wanted names that is there. Raises PoolError that lists what there is."""
     for name in wanted:
