@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dpe_ray.diagnose.skills import UNSPECIFIED
 from dpe_ray.errors import PoolError
 from dpe_ray.grading.intervals import wilson
 from dpe_ray.grading.rows import answer_of, json_object, list_of, text_of
 from dpe_ray.grading.rules import grade
+from dpe_ray.taxonomy import UNSPECIFIED
 from dpe_ray.types import (
     Attribution,
     CellDiagnosis,

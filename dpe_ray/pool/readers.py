@@ -121,16 +121,19 @@ class Beside:
 
         Raises PoolError when none lies in any of the folders.
         """
+        why = PoolError("no such folder")
         for root in self._places():
             for name in names:
                 try:
                     data = read_bytes(name if "://" in name or name.startswith("/") else root + name)
-                except PoolError:
+                except PoolError as error:
+                    why = error
                     continue
                 self._roots.remove(root)
                 self._roots.insert(0, root)
                 return data
-        raise PoolError(f"image {names[0]} lies neither in {self._folder or '.'} nor in a folder below it")
+        where = f"{self._folder or '.'} nor in a folder below it"
+        raise PoolError(f"image {names[0]} lies neither in {where} ({why})")
 
     def _places(self) -> Iterator[str]:
         yield from list(self._roots)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ray.exceptions import RayError
 
 from dpe_ray.errors import ClusterError
-from dpe_ray.runtime.serve_app import last_line
+from dpe_ray.runtime.serve_route import last_line
 from dpe_ray.supply.retrieve.bm25 import total
 from dpe_ray.supply.retrieve.dense import DenseIndex, Vector
 from dpe_ray.supply.retrieve.ranking import Hit
