@@ -42,46 +42,53 @@ class AnnotateSupplier:
         instructions = {cell.cell: cell.instruction for cell in plan.cells}
         job = SlotJob(self.config, book, instructions, frozenset(seen))
         spec = MapSpec(annotate_slot, job, self.workers, self.concurrency, self.name, dict(self.labels))
-        arrived = _Arrived(self.slots)
+        slots = _Slots(iter(self.images), self.slots)
         state = await book.state()
-        results = cast("AsyncGenerator[Row, None]", self.mapper.map(spec, arrived.rows(self.images)))
+        results = cast("AsyncGenerator[Row, None]", self.mapper.map(spec, slots))
         async with aclosing(results):
-            while not arrived.all_of(state) and (row := await anext(results, None)) is not None:
-                arrived.take(row)
+            while not slots.all_of(state) and (row := await anext(results, None)) is not None:
+                slots.take(row)
                 state = await book.state()
-                arrived.closed = bool(state.closed_by)
-        samples, rejections = settle(arrived.outcomes, wanted, seen)
+                slots.closed = bool(state.closed_by)
+        samples, rejections = settle(slots.outcomes, wanted, seen)
         return Supplied(
             samples=samples,
             rejections=rejections,
-            proposed=len(arrived.outcomes),
+            proposed=len(slots.outcomes),
             shortfall=shortfall_of(wanted, samples),
-            closed_by=state.closed_by or arrived.end,
-            calls=sum(arrived.calls.values()),
+            closed_by=state.closed_by or slots.end,
+            calls=sum(slots.calls.values()),
         )
 
 
 @dataclass
-class _Arrived:
-    """Results so far, by slot: rows come unordered and may come twice."""
+class _Slots:
+    """The rows of a supply, one per image until it is closed, and their results: unordered, some of them twice."""
 
-    slots: int
+    images: Iterator[ImageRef | Rejection]
+    most: int
     sent: int = 0
     closed: bool = False
     outcomes: dict[int, Outcome] = field(default_factory=dict)
     calls: dict[int, int] = field(default_factory=dict)
 
-    def rows(self, images: Iterable[ImageRef | Rejection]) -> Iterator[Row]:
-        """One row per image until supply is closed."""
-        left = iter(images)
-        while not self.closed and self.sent < self.slots and (image := next(left, None)) is not None:
-            self.sent += 1
-            yield {"slot": self.sent - 1, "image": image}
+    def __iter__(self) -> Iterator[Row]:
+        return self
+
+    def __next__(self) -> Row:
+        if self.closed or self.sent >= self.most:
+            raise StopIteration
+        row = {"slot": self.sent, "image": next(self.images)}
+        self.sent += 1
+        return row
+
+    def __length_hint__(self) -> int:
+        return self.most - self.sent
 
     @property
     def end(self) -> str:
         """What ended the rows when the book was still open."""
-        return "slots" if self.sent == self.slots else "pool"
+        return "slots" if self.sent == self.most else "pool"
 
     def take(self, row: Row) -> None:
         """Keep one result per slot; a sample counts more than the refusal of another run."""
