@@ -78,8 +78,9 @@ def main() -> None:
     right = sum(cell["right"] for cell in planted)
     low, high = wilson(right, len(planted))
     print(f"{right} of {len(planted)} planted cells named right: {right / len(planted):.3f} [{low:.3f}, {high:.3f}]")
-    counts = {"right": right, "planted": len(planted)}
-    print(f"wrote {common.write(f'routes-{args.plan}', {**counts, **result, 'cells': cells})}")
+    missed = [{name: cell[name] for name in ("probe_seed", "skill", "needs")} for cell in planted if not cell["right"]]
+    counts = {"right": right, "planted": len(planted), "missed": missed}
+    print(f"wrote {common.write(f'routes-{args.plan}', counts | result)}")
 
 
 async def measured(probe: Sequence[Sample], door: EngineDoor, oracle: EngineDoor, images: str, seed: int) -> Measured:
@@ -113,15 +114,16 @@ def cell_rows(run: Measured, seed: int, plan: str) -> list[dict]:
 
 
 def confusion(cells: Sequence[dict]) -> list[dict]:
-    """Planted kind against the need that was named, with the mean agreement and learnability of its cells."""
+    """Planted kind against the need that was named, with agreement and learnability of its cells."""
     rows = []
     for kind in RIGHT:
         mine = [cell for cell in cells if cell["kind"] == kind]
         counts = Counter(cell["need"] for cell in mine)
-        low = [cell["agreement"] for cell in mine if cell["agreement"] is not None]
+        kappas = [cell["agreement"] for cell in mine if cell["agreement"] is not None]
         rows.append(
             {"planted": kind, **{str(need): counts[need] for need in Need}}
-            | {"agreement": fmean(low), "learnability": fmean(cell["learnability"] for cell in mine)}
+            | {"agreement": fmean(kappas), "lowest": min(kappas), "highest": max(kappas)}
+            | {"learnability": fmean(cell["learnability"] for cell in mine)}
         )
     return rows
 

@@ -23,8 +23,9 @@ class VoteSettings:
 
     k: int = 8
     """Sampled answers per item."""
-    least: float = 0.75
-    """Least share of the majority among the k answers of an item that is not hard, 0-1."""
+    least: float = 0.875
+    """Least share of the majority among the k answers of an item that is not hard, 0-1. At 7 of 8 the hard items of the
+    micro student hold 0.80 of those that a greedy answer gets wrong, and 0.73 of them are wrong."""
     seed: int = 0
 
 
