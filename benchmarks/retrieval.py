@@ -51,7 +51,7 @@ def main() -> None:
 
 
 async def measure_scale(documents: int, queries: int, shards: int) -> dict[str, Any]:
-    """Wall seconds and gibibytes of an index of `documents` texts that answers `queries`, with the load."""
+    """Wall seconds and gibibytes of an index that answers queries; the load tells what else the machine did."""
     texts, asked = make_texts(documents, WORDS_PER_TEXT, seed=0), make_texts(queries, WORDS_PER_QUERY, seed=1)
     named = {f"{i:016x}": text for i, text in enumerate(texts)}
     before = gibibytes()

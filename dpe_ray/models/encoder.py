@@ -60,7 +60,9 @@ class TextEncoder:
     @torch.inference_mode()
     def _forward(self, tokens: Sequence[Sequence[int]]) -> list[list[float]]:
         """[N][D] from the token ids of N texts."""
-        batch = self._tokenizer.pad({"input_ids": list(tokens)}, return_tensors="pt").to(self._model.device)
+        batch = self._tokenizer.pad({"input_ids": list(tokens)}, return_attention_mask=True, return_tensors="pt").to(
+            self._model.device
+        )
         hidden = self._model(**batch).last_hidden_state.float()
         mask = batch["attention_mask"].unsqueeze(-1)
         # the sum points where the mean does, and length is scaled away

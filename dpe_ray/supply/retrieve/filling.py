@@ -84,7 +84,7 @@ def round_robin(desk: Desk) -> None:
 
 
 def fixed_k(desk: Desk, k: int) -> None:
-    """Every query takes what is new among its first `k`, and no more (the reading of arXiv 2412.15652, section 3)."""
+    """Every query takes what is new among its first `k`, and no more (arXiv 2412.15652 as written: top-K per error)."""
     for _ in range(k):
         for query in range(len(desk.queries)):
             if desk.wants(query):

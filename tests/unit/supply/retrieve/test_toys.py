@@ -10,7 +10,7 @@ def runs(toys):
     size = toys.Size(
         skills=8, weak=2, features=16, few=6, many=100, support=1_200, validation=150, test=1_000, budget=120
     )
-    return [toys.targeted_against_random(seed, size) for seed in range(8)]
+    return [toys.targeted_against_random(seed, size) for seed in range(6)]
 
 
 def margins(runs, arm):
