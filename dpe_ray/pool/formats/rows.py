@@ -58,14 +58,23 @@ def placed(where: str) -> Iterator[None]:
 
 
 def read_parquet(reading: Reading) -> Iterator[LabelledRow]:
-    """Rows of a parquet file, a batch at a time. Raises PoolError."""
+    """Rows of a parquet file, a batch at a time; also of a run's samples.parquet. Raises PoolError."""
     number = 0
     with open_parquet(reading.path) as table:
         for batch in table.iter_batches(batch_size=BATCH):
             for row in batch.to_pylist():
                 if reading.in_split(row.get("split")):
-                    yield LabelledRow(f"{reading.path} row {number}", row)
+                    yield LabelledRow(f"{reading.path} row {number}", _flat(row))
                 number += 1
+
+
+def _flat(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A row of a run's samples.parquet, which nests answer and images, as the row of a set."""
+    answer = row.get("answer")
+    if not isinstance(answer, dict) or "value" not in answer:
+        return row
+    images = [image["uri"] for image in row.get("images") or ()]
+    return {**row, **answer, "answer": answer["value"], "images": images}
 
 
 def read_jsonl(reading: Reading) -> Iterator[LabelledRow]:

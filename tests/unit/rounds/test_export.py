@@ -50,6 +50,12 @@ def test_samples_come_back_through_our_own_readers(tmp_path: Path, format_: str,
         assert [s.answer for s in back] == [s.answer for s in samples]
 
 
+def test_a_runs_own_samples_are_a_set(tmp_path: Path) -> None:
+    run, samples = make_run(tmp_path)
+    back = read_samples(str(run.round(1).path / "samples.parquet"), ImageStore(tmp_path / "store"))
+    assert [(s.id, s.answer) for s in back] == [(s.id, s.answer) for s in samples[:2]]
+
+
 def test_verl_and_easy_r1_find_their_columns(tmp_path: Path) -> None:
     run, samples = make_run(tmp_path)
     export_run(run, "verl", tmp_path / "out.parquet")
