@@ -1,6 +1,7 @@
 """The command line. Thin: parse, call, print; everything heavy is imported inside the command that needs it."""
 
 import json
+import os
 import signal
 import sys
 from pathlib import Path
@@ -106,13 +107,22 @@ def export(
 def serve(
     yaml: Yaml,
     set_: Overrides = None,
-    port: Annotated[int, typer.Option(help="Port on loopback.")] = 8000,
+    host: Annotated[str, typer.Option(help="Address to listen on; any but loopback demands a key.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 picks a free one.")] = 8000,
+    api_key_env: Annotated[
+        str, typer.Option(metavar="NAME", help="Environment variable with the key that clients must send.")
+    ] = "",
+    image_urls: Annotated[
+        list[str] | None, typer.Option(metavar="URL", help="Images below it may be named by URL; repeatable.")
+    ] = None,
 ) -> None:
     """Serve the models of a run behind OpenAI-compatible endpoints until interrupted."""
     from dpe_ray.config import load_config
-    from dpe_ray.runtime.evolve import serve_forever
+    from dpe_ray.runtime.endpoints import serve_forever
+    from dpe_ray.runtime.listening import Listen
 
-    serve_forever(load_config(yaml, tuple(set_ or ())), port, notify=out.print)
+    listen = Listen(host, port, os.environ.get(api_key_env, "") if api_key_env else "", tuple(image_urls or ()))
+    serve_forever(load_config(yaml, tuple(set_ or ())), listen, notify=out.print, key_variable=api_key_env)
 
 
 @app.command()

@@ -10,6 +10,8 @@ from typing import Any, Protocol
 from dpe_ray.types import Completion, ImageRef, PolicyRef, Prompt, RolloutGroup, Sample, TrainResult
 
 Row = dict[str, Any]
+MAX_TOP_LOGPROBS = 20
+"""As OpenAI's API."""
 
 
 @dataclass(frozen=True)
@@ -126,6 +128,8 @@ class EngineRequest:
     stop: tuple[str, ...] = ()
     top_logprobs: int = 0
     """Alternatives wanted per token, 0-20."""
+    reply_schema: dict[str, Any] | None = None
+    """JSON schema that every reply must meet; `{"type": "object"}` for any object; None: free text."""
 
 
 @dataclass(frozen=True)

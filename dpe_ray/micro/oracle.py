@@ -43,7 +43,7 @@ class OracleEngine:
 
     async def chat(self, request: EngineRequest) -> Sequence[Completion]:
         """[n] answers. Raises ModelUnavailable for an image that plays an outage."""
-        if request.logprobs:
+        if request.logprobs or request.top_logprobs:
             raise BadRequest("oracle: it has no log-probabilities; ask without logprobs")
         text, image = _first_user_turn(request)
         if chance(image, "outage") < self._options.outage_rate:
@@ -52,7 +52,15 @@ class OracleEngine:
         await asyncio.sleep(self._options.latency_s)
         asked, scene = read_prompt(text), self._truth.get(image)
         answers = [ROLES[asked.role](Mind(image, scene, self._options, i), asked) for i in range(request.n)]
+        if request.reply_schema is not None:
+            _require_json(answers, asked.role)
         return tuple(_limited(answer, request) for answer in answers)
+
+
+def _require_json(answers: Sequence[str], role: str) -> None:
+    """The forms of a role's replies are its own; those that are JSON pass for what was asked."""
+    if not all(answer.startswith("{") for answer in answers):
+        raise BadRequest(f"response_format: the oracle's {role} replies in text here; ask without it")
 
 
 def _limited(text: str, request: EngineRequest) -> Completion:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 from dpe_ray.config import ModelConfig, RunConfig
 from dpe_ray.errors import ConfigError, DpeError
 from dpe_ray.models.openai_chat import ChatSpec
-from dpe_ray.pool.sources import resolve
 from dpe_ray.ports import ChatDoor
 from dpe_ray.rounds.loop import Loop
 from dpe_ray.rounds.record import summary
@@ -22,8 +21,10 @@ from dpe_ray.rounds.stages import Machine, make_stages
 from dpe_ray.rounds.store import RunFolder
 from dpe_ray.runtime import session
 from dpe_ray.runtime.daemon import in_daemon
+from dpe_ray.runtime.endpoints import resolve_models, run_prefix
+from dpe_ray.runtime.listening import Listen
 from dpe_ray.train.settings import GrpoSettings
-from dpe_ray.types import PolicyRef, content_id
+from dpe_ray.types import PolicyRef
 
 if TYPE_CHECKING:
     from dpe_ray.runtime.serve_app import Served
@@ -54,22 +55,6 @@ def evolve(config: RunConfig, folder: Path, *, fresh: bool = False, until_round:
     write_report(run)
 
 
-def serve_forever(config: RunConfig, port: int, notify: Notify) -> None:
-    """Serve the models of a run on loopback until interrupted."""
-    models = resolve_models(config, Path("runs") / config.name / "sources")
-    with session.open(config) as ours:
-        from dpe_ray.runtime import serve_app  # behind the session, which sets what Ray reads when it is imported
-
-        prefix = "" if ours else run_prefix(config.name, Path.cwd())
-        threads = config.runtime.torch_threads
-        with serve_app.serving(models, prefix=prefix, ours=ours, port=port, threads=threads) as served:
-            for name, one in served.items():
-                serve_app.wait_until_ready(one.url)
-                notify(f"{name}: {one.url}")
-            while True:
-                time.sleep(3600)
-
-
 def _close(run: RunFolder, notify: Notify, *, failed: bool) -> None:
     """Leave status and report behind; what goes wrong here is told, and does not hide what ended the run."""
     try:
@@ -78,19 +63,6 @@ def _close(run: RunFolder, notify: Notify, *, failed: bool) -> None:
         write_report(run)
     except Exception as error:  # recording border: the error that ended the run is the one to raise
         notify(f"no report: {' '.join(f'{type(error).__name__}: {error}'.split())}")
-
-
-def resolve_models(config: RunConfig, folder: Path) -> dict[str, ModelConfig]:
-    """Give every model that this run serves a source that its engine can open."""
-    return {
-        name: model.model_copy(update={"source": resolve(model.source, folder, config.seed)}) if model.engine else model
-        for name, model in config.models.items()
-    }
-
-
-def run_prefix(name: str, folder: Path) -> str:
-    """What tells the apps of a run from those of other runs on the same cluster."""
-    return f"{re.sub(r'[^A-Za-z0-9_-]+', '-', name)}-{content_id(str(folder.absolute()))[:6]}"
 
 
 def _on_ray(config: RunConfig, run: RunFolder, until_round: int, notify: Notify) -> None:
@@ -104,7 +76,7 @@ def _on_ray(config: RunConfig, run: RunFolder, until_round: int, notify: Notify)
 
         prefix, runtime = run_prefix(config.name, run.path), config.runtime
         with serve_app.serving(
-            models, prefix=prefix, ours=ours, port=runtime.http_port, threads=runtime.torch_threads
+            models, prefix=prefix, ours=ours, listen=Listen(port=runtime.http_port), threads=runtime.torch_threads
         ) as served:
             notify(f"models  {', '.join(models)} ready ({time.monotonic() - started:.1f} s)")
             stages = make_stages(config, run, sets, _machine(config, run, models, served))

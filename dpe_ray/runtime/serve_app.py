@@ -20,12 +20,13 @@ from dpe_ray.config import ModelConfig
 from dpe_ray.errors import ClusterError
 from dpe_ray.runtime import policy_board
 from dpe_ray.runtime.chat_app import ChatApp
+from dpe_ray.runtime.listening import LOOPBACK, Listen, closed_door
 from dpe_ray.runtime.serve_route import last_line
 from dpe_ray.types import PolicyRef
 
 logger = logging.getLogger(__name__)
-HOST = "127.0.0.1"
-"""Loopback only: Serve's port knows no token."""
+LOCAL = Listen()
+"""Loopback: Serve's port knows no token."""
 _ONGOING = 512
 """Requests in one replica; the engine batches them itself."""
 _READY_S = 60.0
@@ -42,44 +43,46 @@ class Served:
     app: str
     """Serve's name of it, for handles; works in every process of the cluster."""
     url: str
-    """`http://127.0.0.1:PORT/APP/v1`, on the head alone."""
+    """`http://HOST:PORT/APP/v1`, on the head alone."""
 
 
 @contextmanager
 def serving(
-    models: Mapping[str, ModelConfig], *, prefix: str, ours: bool, port: int = 0, threads: int = 1
+    models: Mapping[str, ModelConfig], *, prefix: str, ours: bool, listen: Listen = LOCAL, threads: int = 1
 ) -> Iterator[dict[str, Served]]:
     """Serve as `serve_models`, and leave nothing of it behind on a cluster that is not ours."""
     found = _client() is not None
     try:
-        yield serve_models(models, prefix=prefix, port=port, threads=threads)
+        yield serve_models(models, prefix=prefix, listen=listen, threads=threads)
     finally:
         if not ours and _client() is not None:
             _clean([app_name(prefix, name) for name, model in models.items() if model.engine], serve_too=not found)
 
 
 def serve_models(
-    models: Mapping[str, ModelConfig], *, prefix: str = "", port: int = 0, threads: int = 1
+    models: Mapping[str, ModelConfig], *, prefix: str = "", listen: Listen = LOCAL, threads: int = 1
 ) -> dict[str, Served]:
     """Serve every entry that has an engine. Returns when all have loaded (10-60 s).
 
-    `port` 0 picks a free one. Serving again replaces the app and forgets what was published. Raises ClusterError.
+    Serving again replaces the app and forgets what was published. Where somebody else's Serve listens beyond loopback,
+    HTTP answers nobody without the key of `listen`. Raises ClusterError.
     """
-    entries = {name: model for name, model in models.items() if model.engine}
+    apps = {name: app_name(prefix, name) for name, model in models.items() if model.engine}
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
-    port = _running_port(port) or port or _free_port()
-    served = {
-        name: Served(app, f"http://{HOST}:{port}/{app}/v1") for name in entries if (app := app_name(prefix, name))
-    }
+    port = _running_port(listen) or listen.port or _free_port(listen.host)
+    door = listen.door or _door_of_others()
     try:
-        for one in served.values():
-            policy_board.forget(one.app)
-        serve.start(proxy_location="HeadOnly", http_options={"host": HOST, "port": port}, logging_config=_LOGGING)
-        serve.run_many([_target(name, served[name].app, model, threads) for name, model in entries.items()])
+        for app in apps.values():
+            policy_board.forget(app)
+        http = {"host": listen.host, "port": port}
+        serve.start(proxy_location="HeadOnly", http_options=http, logging_config=_LOGGING)
+        entry = (door, listen.image_urls)
+        serve.run_many(
+            [_target(models[name], (name, app, _engine(models[name], threads), *entry)) for name, app in apps.items()]
+        )
     except (RayError, RayServeException, RuntimeError, ValueError) as error:
-        why = _why_not(error, [one.app for one in served.values()])
-        raise ClusterError(f"models {', '.join(entries)}: cannot be served ({why})") from error
-    return served
+        raise ClusterError(f"models {', '.join(apps)}: cannot be served ({_why_not(error, apps.values())})") from error
+    return {name: Served(app, listen.url(port, app)) for name, app in apps.items()}
 
 
 def app_name(prefix: str, name: str) -> str:
@@ -87,13 +90,14 @@ def app_name(prefix: str, name: str) -> str:
     return f"{prefix}-{name}" if prefix else name
 
 
-def wait_until_ready(url: str) -> None:
+def wait_until_ready(url: str, key: str = "") -> None:
     """Return when `Served.url` answers over HTTP, on this node. Raises ClusterError after a minute."""
+    ask = urllib.request.Request(f"{url}/models", headers={"Authorization": f"Bearer {key}"} if key else {})
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     deadline = time.monotonic() + _READY_S
     while True:
         try:
-            with direct.open(f"{url}/models", timeout=5):
+            with direct.open(ask, timeout=5):
                 return
         except (urllib.error.URLError, OSError) as error:
             if time.monotonic() > deadline:
@@ -139,13 +143,12 @@ def _wait_for_starting_replicas(app: str) -> None:
         time.sleep(0.2)
 
 
-def _target(name: str, app: str, model: ModelConfig, threads: int) -> serve.RunTarget:
+def _target(model: ModelConfig, shell: tuple[Any, ...]) -> Any:
+    """An app of `ChatShell(*shell)`."""
     least, most = model.replicas.min, model.replicas.max
     scale: dict[str, Any] = {"num_replicas": least}
     if most > least:
         scale = {"autoscaling_config": {"min_replicas": least, "max_replicas": most, "target_ongoing_requests": 64}}
-    options = {"threads": threads, **model.options} if model.engine == "transformers" else model.options
-    source = str(Path(model.source).absolute()) if Path(model.source).exists() else model.source
     deployment = ChatApp.options(
         name="ChatApp",
         ray_actor_options={"num_cpus": model.num_cpus, "num_gpus": model.num_gpus},
@@ -154,8 +157,15 @@ def _target(name: str, app: str, model: ModelConfig, threads: int) -> serve.RunT
         **_ENDING,
         **scale,
     )
-    bound = deployment.bind(name, app, model.engine, source, dict(options))
-    return serve.RunTarget(bound, name=app, route_prefix=f"/{app}", logging_config=_LOGGING)
+    app = shell[1]
+    return serve.RunTarget(deployment.bind(*shell), name=app, route_prefix=f"/{app}", logging_config=_LOGGING)
+
+
+def _engine(model: ModelConfig, threads: int) -> tuple[str, str, dict[str, Any]]:
+    """Arguments of `create_engine`."""
+    options = {"threads": threads, **model.options} if model.engine == "transformers" else dict(model.options)
+    source = str(Path(model.source).absolute()) if Path(model.source).exists() else model.source
+    return model.engine, source, options
 
 
 def _why_not(error: Exception, apps: Iterable[str]) -> str:
@@ -173,16 +183,25 @@ def _client() -> Any | None:
     return _get_global_client(raise_if_no_controller_running=False)
 
 
-def _running_port(wanted: int) -> int:
-    """Port of a Serve that runs already, or 0."""
+def _running_port(listen: Listen) -> int:
+    """Port of a Serve that runs already, or 0. Raises ClusterError when it listens elsewhere than is wanted."""
     client = _client()
-    running = int(client.http_config.port) if client else 0
-    if running and wanted not in (0, running):
-        raise ClusterError(f"runtime.http_port: Serve of this cluster listens on {running}, not on {wanted}; use 0")
-    return running
+    if client is None:
+        return 0
+    host, port = str(client.http_config.host), int(client.http_config.port)
+    if listen.port not in (0, port):
+        raise ClusterError(f"runtime.http_port: Serve of this cluster listens on {port}, not on {listen.port}; use 0")
+    if listen.host not in LOOPBACK and listen.host != host:
+        raise ClusterError(f"serve --host: Serve of this cluster listens on {host}, not on {listen.host}")
+    return port
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
+def _door_of_others() -> str:
+    client = _client()
+    return closed_door() if client and str(client.http_config.host) not in LOOPBACK else ""
+
+
+def _free_port(host: str) -> int:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.bind((host, 0))
         return int(probe.getsockname()[1])

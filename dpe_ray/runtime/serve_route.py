@@ -15,7 +15,7 @@ from ray import serve
 from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 
-from dpe_ray.models.openai_api import error_body
+from dpe_ray.models.openai_reply import error_body
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class ServeTransport(httpx2.AsyncBaseTransport):
         return httpx2.Response(status, headers={"content-type": "application/json"}, content=content, request=request)
 
     async def _ask(self, path: str, body: bytes) -> tuple[int, bytes]:
-        call = self._handle.post.remote(path, body)
+        call = self._handle.answer.remote(path, body)
         try:
             reply: tuple[int, bytes] = await call
         except asyncio.CancelledError:  # the client's time-out: the replica need not go on

@@ -18,6 +18,7 @@ from dpe_ray.errors import ClusterError, DpeError, TrainingError
 from dpe_ray.grading.prompt import answer_prompt
 from dpe_ray.ports import RolloutPool
 from dpe_ray.runtime.daemon import in_daemon
+from dpe_ray.runtime.serve_route import last_line
 from dpe_ray.train.settings import GrpoSettings
 from dpe_ray.types import PolicyRef, Prompt, Sample, TrainResult
 
@@ -116,5 +117,4 @@ def _own_error(error: BaseException) -> DpeError:
             if isinstance(cause, DpeError):
                 return cause
             cause = getattr(cause, "_base_exc", None) or getattr(cause, "cause", None) or cause.__cause__
-    last = str(error).strip().splitlines()[-1]
-    return ClusterError(f"training: a worker broke: {last}; see the Ray logs of this session")
+    return ClusterError(f"training: a worker broke: {last_line(error)}; see the Ray logs of this session")

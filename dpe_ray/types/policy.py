@@ -43,6 +43,8 @@ class Completion:
     """Image tokens expanded; 0 when the engine does not count them."""
     top_logprobs: tuple[tuple[tuple[str, float], ...], ...] = ()
     """[T][k] (token text, natural log-probability), likeliest first; empty unless asked for."""
+    tokens: tuple[str, ...] = ()
+    """[T] text of every token; empty unless alternatives were asked for."""
 
 
 @dataclass(frozen=True)
