@@ -25,7 +25,7 @@ _BREAK = re.compile(
     | \n (?= [ \t]* [*_\\(\[]* (?: (?i: final | correct ) \s )? (?i: answers? ) \b )   # a line that gives the answer"""
 )
 _NO_STOP = re.compile(
-    r"(?:^|[\s(])(?:\(?[A-Za-z0-9]{1,2}|e\.g|i\.e|vs|cf|al|Fig|Figs|Eq|Eqs|Dr|Mr|Mrs|Ms|St|No|Vol|approx)\.[*_)]*$"
+    r"(?:^\s*[*_#(]*[A-Za-z0-9]{1,2}|(?:^|[\s(])(?:e\.g|i\.e|vs|cf|al|Figs?|Eqs?|Dr|Mrs?|Ms|St|No|Vol|approx))\.[*_)]*$"
 )
 _FORMULA_NEXT = re.compile(r"\s*(?:\\\[|\$\$|\\begin\{)")
 _CLOSING = re.compile(

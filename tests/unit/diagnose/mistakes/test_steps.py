@@ -25,7 +25,7 @@ Therefore, the answer is:
 Answer: C"""
 HEADED = "### Step 1: Read\n\nThe bar is at 4.\n\n### Step 2: Double\n\nTwice 4 is 8.\n\n**Answer: B**"
 SENTENCES = (
-    "The red bar, e.g. the left one, is 3.5 units high. The blue bar is at 5.\n\nWe use\n\\[ a. B \\]\n"
+    "The red bar, e.g. the left one, is 3.5 units high. The blue bar is at 5. We use\n\\[ a. B \\]\n"
     "Thus Dr. Who loses! So blue is taller. The answer is (B)."
 )
 
