@@ -50,7 +50,9 @@ class OracleEngine:
         await asyncio.sleep(self._options.latency_s)
         asked, scene = read_prompt(text), self._truth.get(image)
         if asked.role in CHOOSERS:
-            return lettered(CHOOSERS[asked.role](asked), request, text)
+            log_probs = CHOOSERS[asked.role](asked)
+            errs = chance(text, asked.role) < self._options.error_rate
+            return lettered(log_probs[::-1] if errs else log_probs, request, text)
         if request.logprobs:
             raise BadRequest("oracle: as a writer it has no log-probabilities; ask without logprobs")
         answers = [ROLES[asked.role](Mind(image, scene, self._options, i), asked) for i in range(request.n)]

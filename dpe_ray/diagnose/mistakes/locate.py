@@ -12,7 +12,7 @@ from dpe_ray.errors import BadRequest, ConfigError, ModelUnavailable
 from dpe_ray.grading.answering import collect
 from dpe_ray.models.prompts import PromptFile
 from dpe_ray.ports import ChatDoor, ChatModel, MapSpec, Row, RowMapper
-from dpe_ray.types import ErrorRecord, Graded, MistakeLocation
+from dpe_ray.types import ErrorRecord, Graded, MistakeLocation, VerdictKind
 
 UNAVAILABLE = "unavailable"
 """Status when the teacher could not be asked."""
@@ -69,7 +69,7 @@ def locate_rows(job: LocateJob) -> Callable[[Row], Awaitable[Row]]:
 async def locate(graded: Graded, teacher: ChatModel, settings: LocateSettings, prompt: PromptFile) -> MistakeLocation:
     """Locate the mistake in one wrong answer; a teacher out of reach gives `unavailable`. Raises BudgetExceeded."""
     problem, steps = problem_of(graded), split_steps(graded.text)
-    if problem is None or not steps:
+    if graded.verdict.kind is VerdictKind.UNPARSABLE or problem is None or not steps:
         return MistakeLocation(settings.method, None, "unparsable")
     model = TextOnly(teacher)
     try:

@@ -31,32 +31,25 @@ class Problem:
 def problem_of(graded: Graded) -> Problem | None:
     """Make the problem of a wrong answer; None when no wrong answer can be read from the text.
 
-    An open-ended item, and a choice that is none of the options, become a choice between the right answer and what the
-    student said.
+    An open-ended item becomes a choice between the right answer and what the student said.
     """
     sample = graded.sample
     said = student_answer(sample, graded.text)
     if said is None or normalise(said) == normalise(sample.answer.value):
         return None
     if sample.answer.kind is AnswerKind.CHOICE:
-        gold = sample.letters.index(sample.answer.value)
-        if said in sample.letters:
-            return Problem(sample.id, sample.question, sample.options, gold, sample.letters.index(said))
-        return Problem(sample.id, sample.question, (sample.options[gold], said), 0, 1)
+        gold, wrong = (sample.letters.index(letter) for letter in (sample.answer.value, said))
+        return Problem(sample.id, sample.question, sample.options, gold, wrong)
     return Problem(sample.id, sample.question, (sample.answer.value, said), 0, 1)
 
 
 def student_answer(sample: Sample, text: str) -> str | None:
-    """What a text answers: a letter where it names an option or says its words, else the words; None for nothing."""
+    """What a text answers: the letter of an option, whether it names it or says its words; else the words, or None."""
     said = extract_answer(text, sample.answer.kind, sample.letters)
     if said is not None or sample.answer.kind is not AnswerKind.CHOICE:
         return said
-    words = answer_span(text)
+    words = normalise(answer_span(text) or "")
     named = [
-        letter for letter, option in zip(sample.letters, sample.options, strict=True) if words and _same(option, words)
+        letter for letter, option in zip(sample.letters, sample.options, strict=True) if normalise(option) == words
     ]
-    return named[0] if len(named) == 1 else words
-
-
-def _same(one: str, two: str) -> bool:
-    return normalise(one) == normalise(two)
+    return named[0] if words and len(named) == 1 else None

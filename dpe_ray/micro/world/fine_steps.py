@@ -8,6 +8,7 @@ where it leads. Short rationales, with all facts in one step, are read as well.
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from random import Random
 
 from dpe_ray.micro.world import artistic, everyday_object, natural_scene
@@ -88,12 +89,15 @@ def implied_answer(question: str, steps: Sequence[str]) -> str | None:
 
     Knows the language of the world, not its pictures. None as long as the steps decide nothing.
     """
-    for name, skill in SKILLS.items():
-        if found := skill.match(question):
-            answer = _followed(WAYS[name], found[1], [_plain(step) for step in steps])
-            if answer is not None:
-                return answer
-    return None
+    told = [_plain(step) for step in steps]
+    answers = (_followed(WAYS[skill], args, told) for skill, args in _asked(question))
+    return next((answer for answer in answers if answer is not None), None)
+
+
+@lru_cache(maxsize=4096)
+def _asked(question: str) -> tuple[tuple[str, Args], ...]:
+    """Skills that ask so, with what they ask about."""
+    return tuple((name, found[1]) for name, skill in SKILLS.items() if (found := skill.match(question)))
 
 
 def _followed(way: Way, args: Args, steps: Sequence[str]) -> str | None:
