@@ -6,8 +6,8 @@
 1. Simulated traces (4,000 a row): a calibration of delta, lambda and prior, not evidence.
 2. Rationales of the micro world in fine steps, one step wrong and those behind it consistent with it, before the oracle
    that reads text alone, in one process; also with an oracle that takes a share of its prompts the wrong way round.
-   Working steps can be located from text. A misread fact often cannot, since nothing in the text speaks against it until
-   the facts are put together: it has a table of its own.
+   Working steps can be located from text. A misread fact often cannot, since nothing in the text speaks against it
+   until the facts are put together: it has a table of its own.
 3. --rationales: how real rationales (JSON lines with `response`) split into steps.
 4. --annotated: JSON lines with question, options, gold and wrong (indices), steps (a list) and step (1-based, the first
    mistake), before any OpenAI-compatible teacher. About 2 (n + 1) calls a line.

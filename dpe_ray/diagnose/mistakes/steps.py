@@ -25,7 +25,9 @@ _BREAK = re.compile(
     | \n (?= [ \t]* [*_\\(\[]* (?: (?i: final | correct ) \s )? (?i: answers? ) \b )   # a line that gives the answer"""
 )
 _NO_STOP = re.compile(
-    r"(?:^\s*[*_#(]*[A-Za-z0-9]{1,2}|(?:^|[\s(])(?:e\.g|i\.e|vs|cf|al|Figs?|Eqs?|Dr|Mrs?|Ms|St|No|Vol|approx))\.[*_)]*$"
+    r"(?:^\s*[*_#(]*[A-Za-z0-9]{1,2}"  # the label of an item
+    r"|(?:^|[\s(])(?:e\.g|i\.e|vs|cf|al|Figs?|Eqs?|Dr|Mrs?|Ms|St|No|Vol|approx)"
+    r"|(?i:answer|option)\W{1,6}(?:is\W{1,4})?[A-Z])\.[*_)]*$"  # the letter of an option before its words
 )
 _FORMULA_NEXT = re.compile(r"\s*(?:\\\[|\$\$|\\begin\{)")
 _CLOSING = re.compile(

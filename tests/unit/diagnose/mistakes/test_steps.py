@@ -84,6 +84,7 @@ def test_the_spans_and_the_closing_answer_rebuild_the_source(source: str) -> Non
     [
         "Answer: C",
         "**Answer:** C",
+        "Answer: **C**. No project pays.",
         "The correct option is (C).",
         "\\[\\boxed{C}\\]",
         "So the best answer would be C.",
