@@ -27,7 +27,7 @@ _BREAK = re.compile(
 _NO_STOP = re.compile(
     r"(?:^\s*[*_#(]*[A-Za-z0-9]{1,2}"  # the label of an item
     r"|(?:^|[\s(])(?:e\.g|i\.e|vs|cf|al|Figs?|Eqs?|Dr|Mrs?|Ms|St|No|Vol|approx)"
-    r"|(?i:answer|option)\W{1,6}(?:is\W{1,4})?[A-Z])\.[*_)]*$"  # the letter of an option before its words
+    r"|(?i:answer|option)\W{1,6}(?:is\W{1,4})?[A-Z][*_)]*)\.[*_)]*$"  # the letter of an option before its words
 )
 _FORMULA_NEXT = re.compile(r"\s*(?:\\\[|\$\$|\\begin\{)")
 _CLOSING = re.compile(
@@ -87,7 +87,8 @@ def _sentence_starts(source: str) -> list[int]:
 
 
 def _is_closing(sentence: str) -> bool:
-    return not _WORD.search(sentence) or bool(_CLOSING.search(sentence) or _LONE_LETTER.fullmatch(sentence.strip()))
+    says_nothing = not _WORD.search(sentence) or _is_lead_in(sentence)
+    return says_nothing or bool(_CLOSING.search(sentence) or _LONE_LETTER.fullmatch(sentence.strip()))
 
 
 def _item_starts(body: str) -> list[int]:
@@ -125,15 +126,20 @@ def _joined(source: str, starts: list[int], stop: int) -> list[int]:
     kept: list[int] = []
     leads_on = False
     for start, end in pairwise([*starts, stop]):
-        if not kept or (len(_WORD.findall(source[start:end])) >= FEWEST_WORDS and not leads_on):
+        stands = len(_WORD.findall(source[start:end])) >= FEWEST_WORDS or _is_lead_in(source[start:end])
+        if not kept or (stands and not leads_on):
             kept.append(start)
         leads_on = _leads_on(source[kept[-1] : end])
     return kept
 
 
 def _leads_on(span: str) -> bool:
-    """Whether a span says nothing without what follows: it ends in a colon, or is a scrap."""
-    return span.rstrip(" \n*_").endswith(":") or len(_WORD.findall(span)) < FEWEST_WORDS
+    """Whether a span says nothing without what follows."""
+    return _is_lead_in(span) or len(_WORD.findall(span)) < FEWEST_WORDS
+
+
+def _is_lead_in(span: str) -> bool:
+    return span.rstrip(" \n*_").endswith(":")
 
 
 def _text(span: str) -> str:

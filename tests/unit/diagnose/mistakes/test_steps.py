@@ -1,8 +1,16 @@
+import json
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
 from dpe_ray.diagnose.mistakes.steps import Step, split_steps
+from dpe_ray.grading.extract import extract_answer
+from dpe_ray.types import AnswerKind
+
+# Answers of GPT-4o to questions of MMMU-Pro, from MMMU-Benchmark/MMMU at bb0b95a, mmmu-pro/output (Apache-2.0), with the
+# letter that its parser took; how each step begins was checked by eye.
+REAL = [json.loads(line) for line in (Path(__file__).parent / "gpt4o_rationales.jsonl").open(encoding="utf-8")]
 
 NUMBERED = """To find the sum, follow these steps:
 
@@ -86,6 +94,7 @@ def test_the_spans_and_the_closing_answer_rebuild_the_source(source: str) -> Non
         "**Answer:** C",
         "Answer: **C**. No project pays.",
         "The correct option is (C).",
+        "Therefore, the best match is:\n\nAnswer: C",
         "\\[\\boxed{C}\\]",
         "So the best answer would be C.",
         "C",
@@ -98,3 +107,12 @@ def test_the_closing_answer_is_no_step(closing: str) -> None:
 @pytest.mark.parametrize("source", ["", " \n", "Answer: C", "(B)", "The answer is 12."])
 def test_an_answer_alone_has_no_steps(source: str) -> None:
     assert split_steps(source) == ()
+
+
+@pytest.mark.parametrize("row", REAL, ids=lambda row: row["id"])
+def test_rationales_of_a_frontier_model_split_as_a_reader_would(row: dict) -> None:
+    steps = split_steps(row["response"])
+    assert [step.text[: len(begins)] for step, begins in zip(steps, row["steps"], strict=True)] == row["steps"]
+    assert_tiled(row["response"], steps)
+    closing = row["response"][steps[-1].end :]
+    assert extract_answer(closing, AnswerKind.CHOICE, "ABCDEFGHIJ") == row["letter"]
