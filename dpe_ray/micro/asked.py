@@ -19,6 +19,9 @@ LABELS = {
     ),
     "skill lister": ("Category:", "Question:", "Options:", "Answer:"),
     "observer": ("Question:", "Options:"),
+    "reader": ("Question:", "Options:", "Known beforehand:", "Steps:"),
+    "step judge": ("Question:", "Reference answer:", "Steps:"),
+    "rationale writer": ("Question:", "Reference answer:"),
 }
 """Role to its labels, in the order in which they stand."""
 SOLVER = "solver"
@@ -26,7 +29,7 @@ SOLVER = "solver"
 
 _ROLE = re.compile(rf"You are the ({'|'.join(LABELS)})\b")
 _OPTION = re.compile(r"\(([A-Z])\) (.+)")
-_TASK = "Think in short numbered steps"
+_TASK = re.compile(r"Think in (?:short|fine) numbered steps")
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,15 @@ class Asked:
                 break
         return lines
 
+    def numbered(self, label: str) -> list[str]:
+        """Give the lines numbered 1, 2, 3, ... that follow a label, without their numbers."""
+        lines: list[str] = []
+        for line in self._lines(label):
+            number = f"{len(lines) + 1}. "
+            if line.startswith(number):
+                lines.append(line.removeprefix(number))
+        return lines
+
     def _lines(self, label: str) -> list[str]:
         return self.values.get(label, "").split("\n")
 
@@ -86,7 +98,7 @@ def read_prompt(text: str) -> Asked:
 
 
 def _plain(text: str) -> dict[str, str]:
-    head = text.partition(_TASK)[0].strip().split("\n")
+    head = _TASK.split(text)[0].strip().split("\n")
     options = [line for line in head if _OPTION.fullmatch(line)]
     question = [line for line in head if not _OPTION.fullmatch(line)]
     return {"Question": "\n".join(question).strip(), "Options": "\n".join(options)}

@@ -76,11 +76,14 @@ class MistakeLocation:
     step: int | None
     """1-based; None when the method abstains."""
     status: str
-    """found, fallback (the rule never fired, the largest jump is given), abstained or unparsable."""
+    """found, fallback (the rule never fired, the largest jump is given), abstained, unparsable, or unavailable for an
+    outage of the teacher."""
     margins: tuple[float, ...] = ()
     """[n + 1] log-odds of wrong over gold after steps 1..t, t = 0..n; empty for methods that read none."""
     calls: int = 0
     """Teacher calls it took."""
+    prior: float | None = None
+    """Planted on the right option in the end; None for methods that plant none."""
 
 
 @dataclass(frozen=True)
