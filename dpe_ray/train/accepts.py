@@ -2,48 +2,39 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 from dpe_ray.errors import TrainingError
 from dpe_ray.grading.rules import is_right_answer
 from dpe_ray.train.targets import contradicts
-from dpe_ray.types import AnswerKind, Sample
+from dpe_ray.types import AnswerKind, Prompt, Sample
 
 LONGEST_PHRASE = 6
 """Words of a text answer that a policy can still be expected to hit word for word."""
 
 
-@dataclass(frozen=True)
-class Refusal:
-    """One sample that one trainer cannot use."""
-
-    sample: str
-    """Its id."""
-    reason: str
-    """Counted in the result: the same words for the same reason."""
+def refusal(stage: str, sample: Sample) -> str:
+    """Say why a trainer (`sft` or `grpo`) cannot use a sample; empty when it can. Equal reasons have equal words."""
+    reason = _REASONS[stage](sample)
+    return f"{stage}: {reason}" if reason else ""
 
 
-def accepts(stage: str, samples: Sequence[Sample]) -> list[Refusal]:
-    """Name the samples that a trainer (`sft` or `grpo`) refuses; the others it takes."""
-    reasons = ((sample.id, _REASONS[stage](sample)) for sample in samples)
-    return [Refusal(id_, f"{stage}: {reason}") for id_, reason in reasons if reason]
+def usable(stage: str, prompts: Sequence[Prompt]) -> tuple[list[Prompt], dict[str, int]]:
+    """Prompts that a trainer takes, in order, and how many it refuses by reason.
 
-
-def usable(stage: str, samples: Sequence[Sample]) -> tuple[list[Sample], dict[str, int]]:
-    """Samples that a trainer takes, in order, and how many it refuses by reason. Raises TrainingError when none is left.
+    Raises TrainingError when it takes none.
 
     Example:
-        usable("grpo", samples) -> (kept, {"grpo: the grader does not know its own answer": 3})
+        usable("grpo", prompts) -> (kept, {"grpo: the grader does not know its own answer": 3})
     """
-    if not samples:
+    if not prompts:
         raise TrainingError("no samples to train on; look at what supply accepted")
-    refusals = accepts(stage, samples)
-    counts = Counter(refusal.reason for refusal in refusals)
-    if len(refusals) == len(samples):
-        told = "; ".join(f"{count} x {reason}" for reason, count in counts.most_common(3))
-        raise TrainingError(f"none of {len(samples)} samples can be trained on ({told})")
-    refused = {refusal.sample for refusal in refusals}
-    return [sample for sample in samples if sample.id not in refused], dict(counts)
+    reasons = [refusal(stage, prompt.sample) for prompt in prompts]
+    kept = [prompt for prompt, reason in zip(prompts, reasons, strict=True) if not reason]
+    refused = Counter(reason for reason in reasons if reason)
+    if not kept:
+        told = "; ".join(f"{count} x {reason}" for reason, count in refused.most_common(3))
+        raise TrainingError(f"none of {len(prompts)} samples can be trained on ({told})")
+    return kept, dict(refused)
 
 
 def _no_target(sample: Sample) -> str:

@@ -35,17 +35,15 @@ def finetune(
     a method has none left, before anything is loaded.
     """
     world = world or World()
-    kept = {stage: usable(stage, [prompt.sample for prompt in prompts]) for stage in settings.stages}
+    taken = {stage: usable(stage, prompts) for stage in settings.stages}
     if isinstance(settings, ChainSettings):
         return _chain(policy, prompts, pool, settings, out, seed, world, on_step)
     (stage,) = settings.stages
-    samples, refused = kept[stage]
-    ids = {sample.id for sample in samples}
-    chosen = [prompt for prompt in prompts if prompt.sample.id in ids]
+    kept, refused = taken[stage]
     if isinstance(settings, SftSettings):
-        result = sft_loop.train(policy, chosen, pool, settings, out=out, seed=seed, world=world, on_step=on_step)
+        result = sft_loop.train(policy, kept, pool, settings, out=out, seed=seed, world=world, on_step=on_step)
     else:
-        result = loop.train(policy, chosen, pool, settings, out=out, seed=seed, world=world, on_step=on_step)
+        result = loop.train(policy, kept, pool, settings, out=out, seed=seed, world=world, on_step=on_step)
     return replace(result, refused=refused | result.refused)
 
 
@@ -67,9 +65,7 @@ def _chain(
     key = content_id([(p.sample.id, p.sample.rationale) for p in prompts], asdict(policy), asdict(settings), seed)
     first = _finished(file, key)
     if first is None:
-        first = finetune(
-            policy, prompts, pool, settings.sft, out=str(folder), seed=seed, world=world, on_step=on_step
-        )
+        first = finetune(policy, prompts, pool, settings.sft, out=str(folder), seed=seed, world=world, on_step=on_step)
         if world.rank == 0:
             _write(file, key, first)
     done = first.steps

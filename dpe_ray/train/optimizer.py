@@ -15,7 +15,7 @@ Weights = dict[str, Tensor]
 
 def trainable_weights(module: nn.Module) -> Weights:
     """Name to parameter of all that a load for training left open. Raises TrainingError when that is nothing."""
-    weights = {name: weight for name, weight in module.named_parameters() if weight.requires_grad}
+    weights: Weights = {name: weight for name, weight in module.named_parameters() if weight.requires_grad}
     if not weights:
         raise TrainingError("no weight of the policy is trainable; load it for training")
     return weights

@@ -63,7 +63,7 @@ class SftSettings:
     lr: float = 2e-4
     """Highest learning rate, after warm-up; falls to 0 along a cosine."""
     projector_lr: float = 0.0
-    """The same for the projector (LLaVA: 2e-5). 0 keeps it frozen beside an adapter, and gives it `lr` in full tuning."""
+    """The same for the projector (LLaVA: 2e-5). 0: frozen beside an adapter, `lr` in full tuning."""
     warmup: float = 0.03
     """Share of the updates over which the learning rate rises from 0."""
     epochs: int = 1

@@ -96,7 +96,9 @@ def fitting(
     kept = [prompt for prompt, reason in zip(prompts, reasons, strict=True) if not reason]
     refused = Counter(reason for reason in reasons if reason)
     if not kept:
-        raise TrainingError(f"no prompts to train on: {dict(refused) or 'supply accepted none'}; see train.sft.max_length")
+        raise TrainingError(
+            f"no prompts to train on: {dict(refused) or 'supply accepted none'}; see train.sft.max_length"
+        )
     return kept, dict(refused)
 
 

@@ -21,19 +21,19 @@ from dpe_ray.train.optimizer import (
     save_weights,
     trainable_weights,
 )
-from dpe_ray.train.settings import SftSettings
 from dpe_ray.train.rationales import has_rationale
+from dpe_ray.train.settings import SftSettings
 from dpe_ray.train.targets import completion_text
 from dpe_ray.train.world import World
 from dpe_ray.types import Prompt
 
 
 class SftTrainer:
-    """Updates a policy in place. Loss is on completion tokens only, each of an update's tokens counting once:
+    """Updates a policy in place. Loss is on completion tokens only, and each of an update's counts once.
 
-    loss = - sum over completion tokens of log p(token | image, prompt, tokens before) / number of completion tokens
+        loss = - sum over completion tokens of log p(token | image, prompt, tokens before) / completion tokens
 
-    over all micro-batches and ranks of the update, so how they are cut does not matter.
+    Both sums run over all micro-batches and ranks of the update, so how they are cut does not matter.
     """
 
     def __init__(self, policy: LoadedPolicy, settings: SftSettings, steps: int, world: World | None = None) -> None:
@@ -117,7 +117,7 @@ class SftTrainer:
         scored = self._module(batch)
         counted = _counted(batch)
         loss = -(scored.logprobs * counted).sum() / tokens
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         return {
             "loss": float(loss.detach()),
             "right": float((scored.likeliest * counted).sum()),

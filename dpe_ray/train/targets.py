@@ -9,7 +9,7 @@ from dpe_ray.grading.rules import grade
 from dpe_ray.types import Sample
 
 _ANSWER_LINE = re.compile(r"\W*(?:the\s+)?(?:final\s+)?answer\b\W*(?:is\b|:|=)", re.IGNORECASE)
-_NUMBERED = re.compile(r"\s*(?:step\s+)?\d+\s*[.):]\s*(?=\S)", re.IGNORECASE)
+_NUMBERED = re.compile(r"\s*(?:step\s+)?\d+\s*[.):](?!\d)\s*(?=\S)", re.IGNORECASE)
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z0-9])")
 
 
@@ -17,8 +17,8 @@ def completion_text(sample: Sample) -> str:
     """Numbered steps and the answer line; the answer line alone for a sample without a rationale.
 
     Example:
-        A sample with rationale "The bars are 3 and 5. 5 is larger." and answer B gives
-        "1. The bars are 3 and 5.\\n2. 5 is larger.\\nanswer: B".
+        The rationale "The bars are 3 and 5. 5 is larger." and the answer B give three lines: `1. The bars are 3 and
+        5.`, `2. 5 is larger.`, `answer: B`.
     """
     steps = [f"{number}. {step}" for number, step in enumerate(rationale_steps(sample.rationale), start=1)]
     return "\n".join([*steps, f"answer: {sample.answer.value.strip()}"])
