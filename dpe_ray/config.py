@@ -191,10 +191,39 @@ class SupplyConfig(Part):
         return self
 
 
+class SftConfig(Part):
+    """What supervised fine-tuning does otherwise than GRPO.
+
+    Defaults are those of LLaVA-1.5's public task-LoRA script, which also has lora_rank 128 and lora_alpha 256.
+    """
+
+    lr: Annotated[float, Field(gt=0)] = 2e-4
+    """Highest learning rate, after warm-up; falls to 0 along a cosine."""
+    projector_lr: Annotated[float, Field(ge=0)] = 0.0
+    """The same for the projector between picture tower and language model (LLaVA: 2e-5). 0 keeps it frozen beside an
+    adapter, which vLLM can serve as it is, and gives it `lr` in full tuning."""
+    warmup: Fraction = 0.03
+    """Share of the updates over which the learning rate rises."""
+    epochs: Positive = 1
+    batch_size: Positive = 128
+    """Samples per update, over all workers."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    max_length: Positive = 2048
+    """Tokens of prompt and completion, image tokens included; longer samples are refused and counted, never cut."""
+    save_every: Positive = 50
+    """Updates between two checkpoints."""
+    rationale_share: Fraction = 0.75
+    """Least share of samples whose completion works the answer out; short completions alone teach a policy to stop
+    doing so. Samples without a rationale get the student's own for it, where one of `train.group_size` sampled answers
+    is right. 0 trains on the samples as they are."""
+
+
 class TrainConfig(Part):
     """How the student is fine-tuned."""
 
-    method: Literal["grpo"] = "grpo"
+    method: Literal["grpo", "sft", "chain"] = "grpo"
+    """grpo; sft: supervised fine-tuning on the samples' completions; chain: sft, then grpo on the same samples."""
+    sft: SftConfig = SftConfig()
     tuning: Literal["lora", "full"] = "lora"
     lora_rank: Positive = 16
     lora_alpha: Positive = 32

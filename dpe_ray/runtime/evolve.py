@@ -4,7 +4,6 @@ import asyncio
 import re
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,7 +22,6 @@ from dpe_ray.runtime import session
 from dpe_ray.runtime.daemon import in_daemon
 from dpe_ray.runtime.endpoints import resolve_models, run_prefix
 from dpe_ray.runtime.listening import Listen
-from dpe_ray.train.settings import GrpoSettings
 from dpe_ray.types import PolicyRef
 
 if TYPE_CHECKING:
@@ -94,7 +92,7 @@ def _machine(
     from dpe_ray.runtime.rollout_pool import ServeRolloutPool
     from dpe_ray.runtime.serve_app import publish
     from dpe_ray.runtime.serve_route import ServeRoute
-    from dpe_ray.runtime.train_job import RayPolicyUpdater
+    from dpe_ray.runtime.train_job import RayPolicyUpdater, method_settings
 
     calls = start_calls()
 
@@ -121,9 +119,8 @@ def _machine(
         await in_daemon(partial(publish, student, policy))
 
     train = config.train
-    names = {field.name for field in fields(GrpoSettings)}
     updater = RayPolicyUpdater(
-        GrpoSettings(**{name: value for name, value in train.model_dump().items() if name in names}),
+        method_settings(train),
         partial(ServeRolloutPool, student),
         storage=str(run.path / "train"),
         workers=train.workers,
