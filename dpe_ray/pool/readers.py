@@ -110,39 +110,31 @@ def cell_bytes(value: Any, beside: str) -> bytes:
 
 
 class Beside:
-    """Images that a file names by a path from its own folder, or from a folder that lies beside it."""
+    """Images that a file names by a path from one folder: its own, or one that lies in it.
+
+    Which one is settled by the first image, so that equal names in two folders are never mixed up.
+    """
 
     def __init__(self, file: str) -> None:
         self._folder = _parent(file)
-        self._roots = [self._folder]
+        self._root = ""
 
     def read(self, *names: str) -> bytes:
-        """Read the first of the names that is there, looking first where the last image was found.
-
-        Raises PoolError when none lies in any of the folders.
-        """
-        why = PoolError("no such folder")
-        for root in self._places():
+        """Read the first of the names that is there. Raises PoolError when none is."""
+        for root in [self._root] if self._root else self._folders():
             for name in names:
-                try:
-                    data = read_bytes(name if "://" in name or name.startswith("/") else root + name)
-                except PoolError as error:
-                    why = error
-                    continue
-                self._roots.remove(root)
-                self._roots.insert(0, root)
-                return data
-        where = f"{self._folder or '.'} nor in a folder below it"
-        raise PoolError(f"image {names[0]} lies neither in {where} ({why})")
+                absolute = "://" in name or name.startswith("/")
+                found = _found(name, name if absolute else root + name, "")
+                if not found.error:
+                    self._root = self._root if absolute else root
+                    return found.data
+        raise PoolError(f"image {names[0]} lies neither in {self._root or self._folder} nor in a folder in it")
 
-    def _places(self) -> Iterator[str]:
-        yield from list(self._roots)
-        if len(self._roots) == 1:
-            fs, path = fsspec.core.url_to_fs(self._folder or ".")
-            found = sorted(str(entry["name"]) for entry in fs.ls(path, detail=True) if entry["type"] == "directory")
-            remote = "://" in self._folder
-            self._roots += [(fs.unstrip_protocol(name) if remote else name) + "/" for name in found]
-            yield from self._roots[1:]
+    def _folders(self) -> Iterator[str]:
+        yield self._folder or "./"
+        fs, path = fsspec.core.url_to_fs(self._folder or ".")
+        folders = sorted(str(entry["name"]) for entry in fs.ls(path, detail=True) if entry["type"] == "directory")
+        yield from ((fs.unstrip_protocol(name) if "://" in self._folder else name) + "/" for name in folders)
 
 
 def pick_key(names: Sequence[str], wanted: Sequence[str], where: str) -> str:

@@ -36,7 +36,7 @@ def read(file: Path, split: str = "") -> tuple[Sample, ...]:
 
 def write_conversations(folder: Path, *rows: dict[str, Any]) -> Path:
     write_png(folder / "images_191task_1k/a.png", 1)
-    write_png(folder / "b.png", 2)
+    write_png(folder / "images_191task_1k/b.png", 2)
     file = folder / "annotation.json"
     file.write_text(json.dumps(list(rows)))
     return file
@@ -74,6 +74,13 @@ def test_a_llava_row_keeps_its_first_turn_and_counts_what_it_leaves_out(
     told = " ".join(caplog.messages)
     for part in ("1 rows with more turns", "1 rows without an image", "1 rows without an answer"):
         assert part in told
+
+
+def test_all_images_of_a_file_come_from_the_folder_of_the_first(tmp_path: Path) -> None:
+    write_png(tmp_path / "aaa/b.png", 9)
+    rows = [conversation(f"{name}?", "Yes.", image=name) for name in ("a.png", "b.png")]
+    samples = read(write_conversations(tmp_path, *rows))
+    assert [Path(s.images[0].uri).read_bytes() for s in samples] == [make_png(1), make_png(2)]
 
 
 @pytest.mark.parametrize(
