@@ -43,12 +43,10 @@ def evolve(config: RunConfig, folder: Path, *, fresh: bool = False, until_round:
         run.write_summary(summary("running", (), None, None))
     try:
         _on_ray(config, run, until_round, notify)
-    except DpeError:
-        _close(run, notify, failed=True)
-        raise
-    except KeyboardInterrupt:
-        notify("interrupted; the same command goes on from here")
-        _close(run, notify, failed=False)
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt):
+            notify("interrupted; the same command goes on from here")
+        _close(run, notify, failed=isinstance(error, DpeError))
         raise
     write_report(run)
 

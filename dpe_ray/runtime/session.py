@@ -67,7 +67,7 @@ def _connect(address: str, num_cpus: int | None, object_store_mb: int) -> None:
     try:
         with _own_sigterm():
             ray.init(address or "local", **quiet, **({} if address else here))
-    except (ConnectionError, RuntimeError, ValueError, TimeoutError, OSError) as error:
+    except Exception as error:  # Ray raises just that when its node does not come up
         reason = " ".join(str(error).split())[:300]
         raise ClusterError(f"ray at {address or 'this machine'}: {reason}; check address and token") from error
 

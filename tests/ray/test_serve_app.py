@@ -24,7 +24,8 @@ from dpe_ray.models.openai_chat import ChatSpec
 from dpe_ray.models.policy import load_policy, save_policy
 from dpe_ray.ports import ChatReply, ChatRequest, Message
 from dpe_ray.runtime import serve_app
-from dpe_ray.runtime.evolve import run_prefix
+from dpe_ray.runtime.endpoints import run_prefix
+from dpe_ray.runtime.listening import Listen
 from dpe_ray.runtime.rollout_pool import ServeRolloutPool
 from dpe_ray.runtime.serve_route import ServeRoute
 from dpe_ray.types import Answer, AnswerKind, ImageRef, PolicyRef, Prompt, Sample
@@ -114,7 +115,7 @@ def test_an_image_changes_the_answer_and_logprobs_come_when_asked(client):
     ({"temperature": -1}, "temperature"), ({"top_logprobs": 5}, "top_logprobs"),
     ({"extra_body": {"top_k": 3}}, "top_k"),
     ({"response_format": {"type": "json_object"}}, "response_format"), ({"model": "other"}, "model"),
-    ({"messages": []}, "messages"), ({"stream": True}, "stream"),
+    ({"messages": []}, "messages"), ({"stream_options": {"include_usage": True}}, "stream_options"),
     ({"messages": [{"role": "user", "content": REMOTE}]}, "data URI"),
     ({"messages": [{"role": "user", "content": "<image>"}]}, "messages"),
 ])  # fmt: skip
@@ -244,7 +245,7 @@ def test_the_pool_works_inside_a_task(url, prompts):
 
 def test_another_port_than_the_running_one_is_refused(url, student):
     with pytest.raises(ClusterError, match="not on 12345"):
-        serve_app.serve_models({"more": ModelConfig(source=student, engine="transformers")}, port=12345)
+        serve_app.serve_models({"more": ModelConfig(source=student, engine="transformers")}, listen=Listen(port=12345))
 
 
 def test_an_unknown_app_is_a_cluster_error(url, prompts):
