@@ -77,7 +77,7 @@ class SftSettings:
     """Sequences per forward pass; sequences of similar length go together."""
     save_every: int = 50
     """Updates between two checkpoints."""
-    rationale_share: float = 0.5
+    rationale_share: float = 0.75
     """Least share of samples whose completion works the answer out. Samples that lack a rationale get the policy's own
     for it, where one of its sampled answers is right; 0 samples none."""
     group_size: int = 8
