@@ -16,9 +16,10 @@ from dpe_ray.errors import ConfigError
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[int, Field(ge=1)]
 
-ROLES = ("planner", "question_writer", "validator", "solver", "judge", "skill_analyst")
-PROMPTS = ("planner", "question_writer", "validator", "judge", "skill_analyst")
-"""Roles whose prompt a user's file may replace; solver and student see the plain answer prompt."""
+ROLES = ("planner", "question_writer", "validator", "solver", "judge", "skill_analyst", "reader")
+PROMPTS = (*(role for role in ROLES if role != "solver"), "error_analyst", "skill_lister", "observer")
+"""Prompts that a user's file may replace: of roles, where solver and student see the plain answer prompt, and of the
+skill analyst's and judge's further tasks."""
 
 
 class Part(BaseModel):
@@ -135,9 +136,43 @@ class SuiteConfig(Part):
 class DiagnoseConfig(Part):
     """How weak places are found."""
 
-    method: Literal["categories"] = "categories"
+    method: Literal["categories", "answer_switch", "both"] = "categories"
+    """categories: DPE's, the skill of every item and the reason of every failure; answer_switch: error-driven tuning's,
+    the step at which each wrong rationale errs and the skill that was missing there, and nothing else is asked about
+    the items; both."""
+    locate: Literal[
+        "answer_switch", "largest_jump", "change_point", "random", "prompt_per_step", "pseudo_rationale", "none"
+    ] = "answer_switch"
+    """How the wrong step is found; `none` is an ablation: the analyst sees the rationale with no step marked."""
+    delta: Fraction = 0.2
+    """Lead of the wrong option over the right one, in probability, that answer_switch asks for."""
+    persistence: Positive = 2
+    """Prefixes in a row on which it asks for that lead."""
+    prior: Annotated[float, Field(ge=0.5, lt=1.0)] = 0.6
+    """Chance of the right option that the reader is told beforehand (arXiv 2412.15652: 0.6)."""
+    skills_per_error: Annotated[int, Field(ge=1, le=3)] = 1
+    """One missing skill per error (arXiv 2412.15652), or two to this many with weights."""
+    analysis: bool = True
+    """False is an ablation: no missing skill is named, the wrong step's own text is what is retrieved by."""
+    needs: bool = False
+    """Sample answers of the student for what a cell can still learn, and change the conditions of failed items for what
+    it lacks; `plan.method: posterior` reads the former."""
+    votes: bool = False
+    """Grade by the majority of sampled answers where the probe's own cannot be trusted: it finds where the student is
+    unsure, and measures no accuracy."""
+    answers: Annotated[int, Field(ge=4)] = 8
+    """Answers per item that `needs` and `votes` sample."""
     failures_per_cell: Positive = 5
     """Failed items kept as examples for the planner."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        locates = self.method != "categories"
+        if locates and self.locate == "none" and not self.analysis:
+            raise ValueError("analysis: false retrieves by the wrong step, and locate: none finds none; change one")
+        if self.votes and (locates or self.needs):
+            raise ValueError("votes: true has no gold answers, which needs and methods other than categories ask for")
+        return self
 
 
 class PlanConfig(Part):
@@ -159,11 +194,32 @@ class PlanConfig(Part):
     """Control experiment: deal the weights out anew among the cells by this seed, so that nothing is aimed."""
 
 
+class RetrieveConfig(Part):
+    """How support samples are found by the skills that a cell lacks."""
+
+    index: Literal["bm25", "dense", "hybrid"] = "bm25"
+    """bm25: by words; dense: by the cosine of embeddings; hybrid: both, fused by rank."""
+    filling: Literal["round_robin", "fixed_k", "score_pool"] = "round_robin"
+    """Whose turn it is: each error's in turn; the first `k` of each error and no more; the best score of all."""
+    k: Positive = 10
+    """Samples per error of fixed_k."""
+    embedder: str = ""
+    """Entry of `models` that gives the embeddings of dense and hybrid."""
+
+    @model_validator(mode="after")
+    def _embeds(self) -> Self:
+        if self.index != "bm25" and not self.embedder:
+            raise ValueError(f"index: {self.index} needs embedder: the entry of models that gives embeddings")
+        return self
+
+
 class SupplyConfig(Part):
     """How quotas are filled."""
 
-    order: Annotated[tuple[Literal["annotate"], ...], Field(min_length=1)] = ("annotate",)
-    """Suppliers in turn: each is asked for what those before it left missing."""
+    order: Annotated[tuple[Literal["retrieve", "annotate"], ...], Field(min_length=1)] = ("annotate",)
+    """Suppliers in turn: each is asked for what those before it left missing. retrieve finds samples of `support`,
+    annotate writes questions about images of `pool`."""
+    retrieve: RetrieveConfig = RetrieveConfig()
     pass_rate: tuple[Fraction, Fraction] = (0.3, 0.8)
     """Band of the student's pass rate that is kept (DPE: 0.3-0.8), both ends included."""
     pass_rate_samples: Positive = 9
@@ -336,6 +392,11 @@ class RunConfig(Part):
                 raise ValueError(f"roles.{role}: no model {self.model_of(role)!r} under models; set roles.default")
         if self.plan.replay > 0 and self.support is None:
             raise ValueError("plan.replay needs support: a labelled set to replay from")
+        if "retrieve" in self.supply.order and self.support is None:
+            raise ValueError("supply.order: retrieve needs support: a labelled set to find samples in")
+        embedder = self.supply.retrieve.embedder
+        if embedder and embedder not in self.models:
+            raise ValueError(f"supply.retrieve.embedder: no model {embedder!r} under models")
         return self
 
     def model_of(self, role: str) -> str:

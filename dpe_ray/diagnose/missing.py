@@ -22,8 +22,6 @@ from dpe_ray.ports import ChatDoor, ChatModel, ChatRequest, EmbedderDoor, MapSpe
 from dpe_ray.taxonomy import UNSPECIFIED, Taxonomy, canonical
 from dpe_ray.types import ErrorRecord, MissingSkill, Sample
 
-MOST_SKILLS = 3
-"""Of one error in multi-skill mode; at least two there."""
 LONGEST_NAME = 6
 MAX_TOKENS = 400
 
@@ -50,8 +48,8 @@ class SkillAnalysis(BaseModel):
 class MissingSettings:
     """How missing skills are found; the defaults are the paper's method."""
 
-    mode: Literal["one", "multi"] = "one"
-    """One skill per error, or two to three with weights that sum to 1."""
+    most: int = 1
+    """One skill per error, or two to this many, 3 at the most, with weights that sum to 1."""
     localise: bool = True
     """False: no step is marked (ablation `no localisation`)."""
     analyse: bool = True
@@ -138,7 +136,7 @@ def _request(
         answer=error.answer,
         steps=error.steps,
         marked=error.location.step if settings.localise else None,
-        most=1 if settings.mode == "one" else MOST_SKILLS,
+        most=settings.most,
         known=known,
     )
     message = Message("user", shown, sample.images)
@@ -154,7 +152,7 @@ async def _analysed(
     settings: MissingSettings,
 ) -> ErrorRecord:
     try:
-        said = await ask(analyst, request, usable_analysis(sample, known, settings.mode))
+        said = await ask(analyst, request, usable_analysis(sample, known, settings.most))
     except (ModelUnavailable, BadRequest, BadReply) as failure:
         log.warning("missing skill of %s: %s", error.sample_id, failure)
         outage = isinstance(failure, ModelUnavailable)
@@ -164,12 +162,12 @@ async def _analysed(
     return replace(error, skills=skills, evidence=said.evidence.strip(), error_kind=said.error_kind)
 
 
-def usable_analysis(sample: Sample, known: Sequence[str], mode: Literal["one", "multi"]) -> type[SkillAnalysis]:
+def usable_analysis(sample: Sample, known: Sequence[str], most: int) -> type[SkillAnalysis]:
     """The reply's form for one item: it refuses a wrong number of skills and skills that cannot be used.
 
     A refusal is a validation error, so the analyst is told why and asked once more, as for a broken reply.
     """
-    fewest, most = (1, 1) if mode == "one" else (2, MOST_SKILLS)
+    fewest = min(2, most)
 
     class UsableAnalysis(SkillAnalysis):
         @model_validator(mode="after")

@@ -7,7 +7,7 @@ went wrong, and per cell how much it can still learn and what it lacks.
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from dpe_ray.diagnose.attribute import AttributeJob, attribute_rows
+from dpe_ray.diagnose.attribute import NOT_JUDGED, AttributeJob, attribute_rows
 from dpe_ray.diagnose.canonical import canonicalise
 from dpe_ray.diagnose.cells import make_diagnosis
 from dpe_ray.diagnose.missing import ONE_SKILL, MissingSettings, find_missing_skills
@@ -18,11 +18,12 @@ from dpe_ray.diagnose.votes import VoteSettings, vote
 from dpe_ray.errors import ConfigError, ModelUnavailable, PoolError
 from dpe_ray.grading.answering import answer_all, collect
 from dpe_ray.ports import ChatDoor, EmbedderDoor, MapSpec, RowMapper
-from dpe_ray.taxonomy import Taxonomy
+from dpe_ray.taxonomy import UNSPECIFIED, Taxonomy
 from dpe_ray.types import Attribution, Diagnosis, ErrorRecord, Graded, Sample
 
 Locate = Callable[[Sequence[Graded]], Awaitable[Sequence[ErrorRecord]]]
 """Finds the mistake in the rationales of wrong answers: one record per item that is worth one, `skills` still empty."""
+UNEXPLAINED = Attribution(NOT_JUDGED, "")
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ async def diagnose(
     workers: tuple[int, int],
     concurrency: int,
     prompts: Mapping[str, str] | None = None,
+    explain: bool = True,
     embedder: EmbedderDoor | None = None,
     votes: VoteSettings | None = None,
     locate: Locate | None = None,
@@ -62,10 +64,11 @@ async def diagnose(
     """Measure and explain the student on the probe; the graded items come back with the skill that each needs.
 
     Costs one student call and one analyst call per item, one judge call per failure and per answer that rules cannot
-    decide. `embedder` also merges skill names by vector. `votes` does without gold answers. `locate` costs what it
-    costs and one analyst call per error, `routes` one student call per item and what `measure_needs` asks. Raises
-    PoolError for an empty probe, ModelUnavailable when not one item could be judged, ConfigError for votes together
-    with what compares with gold answers.
+    decide. Without `explain` items stay `unspecified` in their categories and failures unattributed, which saves the
+    analyst's calls and the judge's per failure. `embedder` also merges skill names by vector. `votes` does without
+    gold answers. `locate` costs what it costs and one analyst call per error, `routes` one student call per item and
+    what `measure_needs` asks. Raises PoolError for an empty probe, ModelUnavailable when not one item could be judged,
+    ConfigError for votes together with what compares with gold answers.
     """
     _check(probe, votes, locate, routes)
     crew = Crew(student, judge, analyst, mapper, max_tokens, workers, concurrency, prompts or {})
@@ -74,10 +77,10 @@ async def diagnose(
     if not any(g.verdict.judged for g in graded):
         raise ModelUnavailable(f"no probe item could be judged ({graded[0].verdict.reason}); check the endpoints")
     # 2  Name the skill that each item needs.
-    graded, tree = await _skilled(graded, taxonomy, embedder, crew)
+    graded, tree = await _skilled(graded, taxonomy, embedder, crew) if explain else (_unskilled(graded), taxonomy)
     # 3  Ask why the failed ones failed.
     failed = [g for g in graded if g.verdict.judged and not g.verdict.correct]
-    attributions = await _attributed(failed, crew)
+    attributions = await _attributed(failed, crew) if explain else {g.sample.id: UNEXPLAINED for g in failed}
     # 4  Find the steps that went wrong, and the skills that were missing there.
     errors = await _analysed(await locate(failed), failed, tree, embedder, missing, crew) if locate else ()
     # 5  Sample answers, for what can be learned; change the conditions, for what is lacking.
@@ -134,6 +137,10 @@ async def _skilled(
     names, tree = await canonicalise(named, taxonomy, embedder)
     skills = [names[sample.category][said[sample.id]] for sample in samples]
     return tuple(replace(g, sample=replace(g.sample, skills=(s,))) for g, s in zip(graded, skills, strict=True)), tree
+
+
+def _unskilled(graded: Sequence[Graded]) -> tuple[Graded, ...]:
+    return tuple(replace(g, sample=replace(g.sample, skills=(UNSPECIFIED,))) for g in graded)
 
 
 async def _attributed(failed: Sequence[Graded], crew: Crew) -> dict[str, Attribution]:

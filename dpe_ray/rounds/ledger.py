@@ -11,6 +11,8 @@ from dpe_ray.rounds.record import Cost
 from dpe_ray.rounds.store import write_text
 
 STUDENT = "student"
+SUPPORT = "support"
+"""Journal stage of the support set's skills: asked once for a run, and paid by its first round."""
 
 
 @dataclass(frozen=True)

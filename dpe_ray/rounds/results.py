@@ -4,8 +4,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import TypeVar
 
-from dpe_ray.rounds.ledger import Price, cost, read_calls, write_ledger
-from dpe_ray.rounds.record import RoundRecord
+from dpe_ray.rounds.ledger import SUPPORT, Price, cost, read_calls, write_ledger
+from dpe_ray.rounds.record import Cost, RoundRecord
 from dpe_ray.rounds.store import RunFolder, Stage, StageFolder
 from dpe_ray.supply.supplier import Supplied
 from dpe_ray.types import Comparison, DataPlan, Diagnosis, Graded, Sample, TrainResult
@@ -45,11 +45,9 @@ class RoundResults:
     def close(self, record: RoundRecord) -> RoundRecord:
         """Add seconds and cost, write record.json."""
         calls = read_calls(self._run.path / "journal")
-        record = replace(
-            record,
-            seconds=self.folder.seconds(),
-            cost=cost(calls, self._prices, f"{self._index:02d}-"),
-        )
+        once = cost(calls, self._prices, SUPPORT) if self._index == 1 else Cost()
+        spent = cost(calls, self._prices, f"{self._index:02d}-") + once
+        record = replace(record, seconds=self.folder.seconds(), cost=spent)
         self.folder.save_json("record", record)
         return record
 
@@ -110,9 +108,9 @@ def told(result: object) -> str:
                 f"{len(result.samples)} accepted of {result.proposed} proposed, {missing} missing ({result.closed_by})"
             )
         case TrainResult():
-            return (
-                f"{result.steps} steps, reward {result.metrics[0]['reward']:.2f} -> {result.metrics[-1]['reward']:.2f}"
-            )
+            name = "reward" if any("reward" in metrics for metrics in result.metrics) else "loss"
+            values = [metrics[name] for metrics in result.metrics if name in metrics]
+            return f"{result.steps} steps, {name} {values[0]:.2f} -> {values[-1]:.2f}"
         case Comparison():
             interval = f"[{result.macro_low:+.3f}, {result.macro_high:+.3f}]"
             return f"{result.decision}: macro {result.macro_change:+.3f} {interval}"

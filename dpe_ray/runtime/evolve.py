@@ -6,17 +6,19 @@ import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dpe_ray.config import ModelConfig, RunConfig
 from dpe_ray.errors import ConfigError, DpeError
 from dpe_ray.models.openai_chat import ChatSpec
-from dpe_ray.ports import ChatDoor
+from dpe_ray.models.openai_embed import EmbedSpec
+from dpe_ray.ports import ChatDoor, EmbedderDoor
 from dpe_ray.rounds.loop import Loop
+from dpe_ray.rounds.machine import Machine
 from dpe_ray.rounds.record import summary
 from dpe_ray.rounds.reporting import write_report
 from dpe_ray.rounds.sets import load_sets
-from dpe_ray.rounds.stages import Machine, make_stages
+from dpe_ray.rounds.stages import make_stages
 from dpe_ray.rounds.store import RunFolder
 from dpe_ray.runtime import session
 from dpe_ray.runtime.daemon import in_daemon
@@ -94,22 +96,30 @@ def _machine(
 
     calls = start_calls()
 
+    def endpoint(name: str) -> dict[str, Any]:
+        model = models[name]
+        return {
+            "name": name,
+            "base_url": served[name].url if name in served else model.base_url,
+            "model": model.model if model.base_url and model.model else name,
+            "api_key_env": model.api_key_env,
+            "concurrency": model.concurrency,
+            "timeout_s": model.timeout_s,
+            "retries": model.retries,
+            "route": ServeRoute(served[name].app) if name in served else None,
+        }
+
     def door(role: str, stage: str, policy_version: int) -> ChatDoor:
         name = STUDENT if role == STUDENT else config.model_of(role)
-        model = models[name]
         return ChatSpec(
-            name,
-            served[name].url if name in served else model.base_url,
-            model.model if model.base_url and model.model else name,
-            api_key_env=model.api_key_env,
-            concurrency=model.concurrency,
-            timeout_s=model.timeout_s,
-            retries=model.retries,
+            **endpoint(name),
             journal=str(run.journal(stage)),
             policy_version=policy_version if name == STUDENT else None,
-            route=ServeRoute(served[name].app) if name in served else None,
             budget=None if role == STUDENT else calls,
         )
+
+    def embedder(name: str) -> EmbedderDoor:
+        return EmbedSpec(**endpoint(name))
 
     student = served[STUDENT].app
 
@@ -126,4 +136,4 @@ def _machine(
         use_gpu=train.use_gpu,
         torch_threads=config.runtime.torch_threads,
     )
-    return Machine(DataMapper(session.DATA_WORKER_CPUS), door, start_book, calls, updater, publish_policy)
+    return Machine(DataMapper(session.DATA_WORKER_CPUS), door, embedder, start_book, calls, updater, publish_policy)

@@ -72,7 +72,7 @@ class MistakeLocation:
     """Where a rationale first goes wrong, as one method sees it."""
 
     method: str
-    """answer_switch, random, prompt_per_step, pseudo_rationale, largest_jump or change_point."""
+    """answer_switch, random, prompt_per_step, pseudo_rationale, largest_jump, change_point, or none (an ablation)."""
     step: int | None
     """1-based; None when the method abstains."""
     status: str

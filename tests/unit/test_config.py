@@ -51,6 +51,30 @@ def test_the_preset_dpe_pins_the_numbers_of_the_paper(tmp_path: Path) -> None:
     assert not train.drop_equal_groups
 
 
+def test_the_preset_error_driven_pins_the_numbers_of_the_paper(tmp_path: Path) -> None:
+    config = load(tmp_path, preset="error_driven", support={"source": "s"})
+    diagnose, train = config.diagnose, config.train
+    assert (diagnose.method, diagnose.locate, diagnose.prior) == ("answer_switch", "answer_switch", 0.6)
+    assert (diagnose.skills_per_error, diagnose.analysis, config.plan.method) == (1, True, "error_count")
+    assert (config.supply.order, config.supply.retrieve.index) == (("retrieve",), "bm25")
+    assert (train.method, train.tuning, train.lora_rank, train.lora_alpha) == ("sft", "lora", 128, 256)
+    assert (train.sft.lr, train.sft.projector_lr, train.sft.warmup, train.sft.epochs) == (2e-4, 2e-5, 0.03, 1)
+    assert train.sft.rationale_share > 0
+
+
+def test_the_preset_unified_joins_both_methods(tmp_path: Path) -> None:
+    config = load(tmp_path, preset="unified", support={"source": "s"})
+    assert (config.diagnose.method, config.diagnose.needs, config.plan.method) == ("both", True, "posterior")
+    assert (config.supply.order, config.train.method) == (("retrieve", "annotate"), "chain")
+    assert (config.plan.floor, config.plan.replay, config.train.top_p) == (0.02, 0.25, 1.0)
+
+
+@pytest.mark.parametrize("preset", ["error_driven", "unified"])
+def test_a_preset_that_retrieves_says_that_it_needs_a_support_set(tmp_path: Path, preset: str) -> None:
+    with pytest.raises(ConfigError, match="needs support"):
+        load(tmp_path, preset=preset)
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
@@ -70,6 +94,17 @@ def test_the_preset_dpe_pins_the_numbers_of_the_paper(tmp_path: Path) -> None:
         ("models.student={base_url: https://host/v1}", "must be served by this run"),
         ("models.teacher={}", "give either base_url"),
         ("plan.replay=0.5", "needs support"),
+        ("supply.order=[retrieve]", "retrieve needs support"),
+        ("supply.order=[annotate, retrieve, annotate]", "names a supplier twice"),
+        ("supply.retrieve.index=dense", "index: dense needs embedder"),
+        ("supply.retrieve={index: hybrid, embedder: e5}", "no model 'e5' under models"),
+        ("supply.retrieve.filling=best", "supply.retrieve.filling"),
+        ("diagnose.locate=guess", "diagnose.locate"),
+        ("diagnose.prior=0.4", "diagnose.prior"),
+        ("diagnose.skills_per_error=4", "diagnose.skills_per_error"),
+        ("diagnose={method: both, locate: none, analysis: false}", "locate: none finds none"),
+        ("diagnose={votes: true, needs: true}", "votes: true has no gold answers"),
+        ("diagnose={votes: true, method: both}", "votes: true has no gold answers"),
         ("preset=none", "no preset 'none'; there are dpe"),
         ("plan", "write it as a.b=value"),
         ("name.x=3", "name is a value"),

@@ -16,6 +16,8 @@ from dpe_ray.types import ErrorRecord, Graded, MistakeLocation, VerdictKind
 
 UNAVAILABLE = "unavailable"
 """Status when the teacher could not be asked."""
+NOWHERE = "none"
+"""Method of the ablation: nobody is asked, and every answer that can be read abstains."""
 
 log = logging.getLogger(__name__)
 
@@ -55,8 +57,10 @@ def locate_rows(job: LocateJob) -> Callable[[Row], Awaitable[Row]]:
     Raises ConfigError for an unknown method.
     """
     teacher, settings = job.teacher.open(), job.settings
-    if settings.method not in METHODS:
-        raise ConfigError(f"no method {settings.method!r} locates mistakes; give one of {', '.join(METHODS)}")
+    if settings.method not in (NOWHERE, *METHODS):
+        raise ConfigError(
+            f"no method {settings.method!r} locates mistakes; give one of {', '.join(METHODS)} or {NOWHERE}"
+        )
     name = PROMPTS.get(settings.method, "answer_switch")
     prompt = PromptFile.load("dpe_ray.diagnose.mistakes", name, job.prompt_file)
 
@@ -71,6 +75,8 @@ async def locate(graded: Graded, teacher: ChatModel, settings: LocateSettings, p
     problem, steps = problem_of(graded), split_steps(graded.text)
     if graded.verdict.kind is VerdictKind.UNPARSABLE or problem is None or not steps:
         return MistakeLocation(settings.method, None, "unparsable")
+    if settings.method == NOWHERE:
+        return MistakeLocation(NOWHERE, None, "abstained")
     model = TextOnly(teacher)
     try:
         case = Case(problem, tuple(step.text for step in steps), model, prompt, settings)

@@ -23,7 +23,7 @@ class LocateSettings:
     """How mistakes are located. Defaults of delta and persistence from simulation, of the prior from the paper."""
 
     method: str = "answer_switch"
-    """A key of METHODS."""
+    """A key of METHODS, or `none`."""
     delta: float = rules.DELTA
     """Lead of the wrong option that answer_switch asks for, 0-1."""
     persistence: int = rules.PERSISTENCE

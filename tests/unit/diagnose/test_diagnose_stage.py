@@ -151,6 +151,17 @@ async def test_wrong_answers_are_located_and_their_missing_skills_take_the_names
     assert diagnosis.errors[0].skills[0].text == "follow a way through a map"
 
 
+async def test_unexplained_only_the_errors_are_analysed_and_nothing_else_is_asked_of_judge_and_analyst() -> None:
+    judged, analysed = FakeChat(judge), FakeChat(error_analyst)
+    diagnosis, _ = await run(judge=judged, analyst=analysed, explain=False, locate=locate)
+    assert [(c.cell, c.attempts, c.correct) for c in diagnosis.cells] == [
+        ("map/unspecified", 20, 14),
+        ("medical/unspecified", 10, 7),
+    ]
+    assert (len(judged.requests), len(analysed.requests)) == (0, 9)
+    assert {e.skills[0].name for e in diagnosis.errors} == {"finding_the_ways"}
+
+
 async def test_routes_fill_needs_and_learnability_of_every_cell(tmp_path: Path) -> None:
     def sampled(request: ChatRequest) -> str | list[str]:
         if request.n == 1:

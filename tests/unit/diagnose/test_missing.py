@@ -14,6 +14,7 @@ STEPS = ("I look for the lowest bar.", "It is labelled Dec.", "So June.")
 FOUND = ErrorRecord(ITEM.id, "chart_graph", STEPS, "A", MistakeLocation("answer_switch", 2, "found"), ())
 GOOD = {"name": "match_bar_to_label", "skill": "match each bar of a chart to its label", "weight": 2.0}
 OTHER = {"name": "Compare Heights", "skill": "compare the heights of bars", "weight": 6.0}
+THIRD = {"name": "read_axis", "skill": "read the axis of a chart", "weight": 1.0}
 
 
 def reply(*skills: dict[str, Any], kind: str = "perception") -> str:
@@ -55,13 +56,15 @@ async def test_one_skill_mode_gives_exactly_one_skill_with_evidence_and_kind() -
 
 
 async def test_multi_skill_mode_gives_two_or_three_whose_weights_sum_to_one() -> None:
-    found = await find(FakeChat(lambda r: reply(GOOD, OTHER)), mode="multi")
+    found = await find(FakeChat(lambda r: reply(GOOD, OTHER)), most=3)
     assert [(s.name, s.weight) for s in found.skills] == [("match_bar_to_label", 0.25), ("compare_heights", 0.75)]
 
 
-@pytest.mark.parametrize(("mode", "skills"), [("one", (GOOD, OTHER)), ("multi", (GOOD,)), ("multi", (GOOD, GOOD))])
-async def test_a_wrong_number_of_skills_is_refused(mode: str, skills: tuple[dict[str, Any], ...]) -> None:
-    found = await find(FakeChat(lambda r: reply(*skills)), mode=mode)
+@pytest.mark.parametrize(
+    ("most", "skills"), [(1, (GOOD, OTHER)), (3, (GOOD,)), (3, (GOOD, GOOD)), (2, (GOOD, OTHER, THIRD))]
+)
+async def test_a_wrong_number_of_skills_is_refused(most: int, skills: tuple[dict[str, Any], ...]) -> None:
+    found = await find(FakeChat(lambda r: reply(*skills)), most=most)
     assert found.skills == ()
     assert "number: give" in found.dropped
 

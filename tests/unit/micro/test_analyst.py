@@ -36,9 +36,9 @@ def asked(tmp_path: Path, skill: str) -> tuple[Scene, Item, Sample, EngineDoor]:
     return scene, item, sample, EngineDoor(OracleEngine(str(tmp_path / "truth.jsonl"), {}), "oracle")
 
 
-@pytest.mark.parametrize("mode", ["one", "multi"])
+@pytest.mark.parametrize("most", [1, 3])
 @pytest.mark.parametrize("skill", SKILLS)
-async def test_the_error_analyst_names_the_skill_and_the_kind_of_every_mistake(tmp_path, skill, mode) -> None:
+async def test_the_error_analyst_names_the_skill_and_the_kind_of_every_mistake(tmp_path, skill, most) -> None:
     scene, item, sample, door = asked(tmp_path, skill)
     rule = SKILLS[skill].rules[0]
     wrong = wrong_item(scene, item, rule.name)
@@ -47,11 +47,11 @@ async def test_the_error_analyst_names_the_skill_and_the_kind_of_every_mistake(t
     error = ErrorRecord(sample.id, scene.category, steps, wrong.answer, MistakeLocation("random", 2, "found"), ())
     (found,) = await find_missing_skills(
         [error], {sample.id: sample}, door, LocalMapper(), Taxonomy({}),
-        workers=(1, 1), concurrency=1, settings=MissingSettings(mode=mode),
+        workers=(1, 1), concurrency=1, settings=MissingSettings(most),
     )  # fmt: skip
     assert found.dropped == ""
     assert (found.skills[0].name, found.skills[0].text) == (skill, SKILLS[skill].description)
-    assert len(found.skills) == (1 if mode == "one" else 2)
+    assert len(found.skills) == min(most, 2)
     assert sum(s.weight for s in found.skills) == pytest.approx(1)
     assert found.error_kind == KINDS.get(rule.error, "reasoning")
     assert found.evidence == wrong.facts_text

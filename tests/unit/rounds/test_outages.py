@@ -11,8 +11,9 @@ from dpe_ray.config import parse_config
 from dpe_ray.errors import ModelUnavailable
 from dpe_ray.models.call_budget import Calls
 from dpe_ray.rounds.local import LocalMapper
+from dpe_ray.rounds.machine import Machine
 from dpe_ray.rounds.results import RoundResults
-from dpe_ray.rounds.stages import Machine, make_stages
+from dpe_ray.rounds.stages import make_stages
 from dpe_ray.rounds.store import RunFolder
 from dpe_ray.supply.quota_book import Quotas
 from dpe_ray.types import PolicyRef
@@ -52,7 +53,7 @@ def run(tmp_path):
     async def publish(policy):
         pass
 
-    machine = Machine(LocalMapper(), lambda role, stage, version: chat, Quotas, Calls(), None, publish)
+    machine = Machine(LocalMapper(), lambda role, stage, version: chat, None, Quotas, Calls(), None, publish)
     sets = SimpleNamespace(probe=tuple(ITEMS), suites=lambda: {"gate": gate})
     stages = make_stages(parse_config(tree, "test"), folder, sets, machine)
     return stages, RoundResults(folder, 1, gate, {}, lambda line: None)

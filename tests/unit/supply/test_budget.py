@@ -10,7 +10,8 @@ from dpe_ray.errors import BudgetExceeded, ClusterError
 from dpe_ray.models.call_budget import BoundedAsker, Calls
 from dpe_ray.models.journal import Journal, JournaledChat, read_journal
 from dpe_ray.rounds.local import LocalMapper
-from dpe_ray.rounds.stages import Machine, make_stages
+from dpe_ray.rounds.machine import Machine
+from dpe_ray.rounds.stages import make_stages
 from dpe_ray.rounds.store import RunFolder
 from dpe_ray.supply.quota_book import Quotas
 from dpe_ray.types import CellPlan, DataPlan, PolicyRef
@@ -61,7 +62,7 @@ def stages_of(team, folder, calls, concurrency):
     async def publish(policy):
         pass
 
-    machine = Machine(LocalMapper(), door, Quotas, budget, None, publish)
+    machine = Machine(LocalMapper(), door, None, Quotas, budget, None, publish)
     return make_stages(config, run, SimpleNamespace(pool=Pool(), held_out=None, probe=()), machine)
 
 

@@ -141,12 +141,19 @@ async def test_random_asks_nobody():
     assert teacher.requests == []
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", [*METHODS, "none"])
 @pytest.mark.parametrize("text", ["answer: 4", "", "1. count star\n2. four of them"])
 async def test_what_has_no_steps_or_no_answer_is_unparsable_and_reaches_no_teacher(method, text):
     teacher = Reader()
     location = await locate_one(make_graded(SAMPLE, "unparsable", text), teacher, method)
     assert (location.step, location.status, location.calls) == (None, "unparsable", 0)
+    assert teacher.requests == []
+
+
+async def test_without_a_method_every_readable_answer_abstains_and_nobody_is_asked():
+    teacher = Reader()
+    location = await locate_one(WRONG, teacher, "none")
+    assert (location.method, location.step, location.status, location.calls) == ("none", None, "abstained", 0)
     assert teacher.requests == []
 
 

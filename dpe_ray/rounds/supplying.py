@@ -1,0 +1,145 @@
+"""The supply of a round: the suppliers that `supply.order` names, bound to their doors, sets and seeds."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+from dpe_ray.config import RetrieveConfig, RunConfig
+from dpe_ray.diagnose.support import list_support_skills
+from dpe_ray.errors import ModelUnavailable
+from dpe_ray.ports import Embedder, QuotaBook
+from dpe_ray.rounds.ledger import SUPPORT
+from dpe_ray.rounds.machine import Machine, grant
+from dpe_ray.rounds.sets import Sets
+from dpe_ray.rounds.store import RunFolder
+from dpe_ray.seeds import child_seed
+from dpe_ray.supply.annotate.slot import ROLES as SLOT_ROLES
+from dpe_ray.supply.annotate.slot import SlotConfig
+from dpe_ray.supply.annotate.supplier import AnnotateSupplier
+from dpe_ray.supply.gates import check_format
+from dpe_ray.supply.retrieve.dense import DenseRanker, index_vectors
+from dpe_ray.supply.retrieve.filling import Filling, fixed_k, round_robin, score_pool
+from dpe_ray.supply.retrieve.hybrid import HybridRanker
+from dpe_ray.supply.retrieve.ranking import Ranker
+from dpe_ray.supply.retrieve.sparse import index_words
+from dpe_ray.supply.retrieve.supplier import RetrieveSupplier
+from dpe_ray.supply.supplier import Supplier
+from dpe_ray.taxonomy import load_taxonomy
+from dpe_ray.types import DataPlan, PolicyRef, Sample
+
+
+class Suppliers:
+    """Makes a round's suppliers. The support set is labelled and indexed when it is first needed, once for a run."""
+
+    def __init__(self, config: RunConfig, run: RunFolder, sets: Sets, machine: Machine) -> None:
+        self._config, self._run, self._sets, self._machine = config, run, sets, machine
+        self._workers = (config.supply.workers.min, config.supply.workers.max)
+        self._support: dict[str, Sample] = {}
+        self._ranker: Ranker[str] | None = None
+
+    async def make(self, name: str, policy: PolicyRef, plan: DataPlan, index: int) -> Supplier:
+        """One supplier by its name in `supply.order`."""
+        if name == "retrieve":
+            return await self._retrieve(policy, index)
+        return self._annotate(policy, plan, index)
+
+    async def _retrieve(self, policy: PolicyRef, index: int) -> Supplier:
+        """Find support samples; what was taken in earlier rounds is refused by the stage's `seen`."""
+        settings = self._config.supply.retrieve
+        if self._ranker is None:
+            self._support = {s.id: s for s in await self._labelled(policy)}
+            documents = {id_: "; ".join(s.skills) for id_, s in self._support.items() if s.skills}
+            embedder = self._machine.embedder(settings.embedder).open() if settings.index != "bm25" else None
+            self._ranker = await make_ranker(documents, embedder, settings)
+        return RetrieveSupplier(
+            self._ranker,
+            self._support,
+            round=index,
+            gates={"format": check_format},
+            forbidden=self._held_out,
+            filling=filling(settings),
+        )
+
+    async def _labelled(self, policy: PolicyRef) -> tuple[Sample, ...]:
+        """Give support samples their skills; those that brought their own keep them.
+
+        The journal answers a resumed run. Raises ModelUnavailable when hardly one could be labelled, BudgetExceeded.
+        """
+        config, samples = self._config, self._sets.support
+        bare = [sample for sample in samples if not sample.skills]
+        await grant(self._machine.calls, self._run, config.budget.teacher_calls, SUPPORT)
+        listed = await list_support_skills(
+            bare,
+            self._machine.door("skill_analyst", SUPPORT, policy.version),
+            self._machine.mapper,
+            load_taxonomy(config.taxonomy),
+            workers=self._workers,
+            concurrency=config.supply.concurrency,
+            prompt_file=config.prompts.get("skill_lister", ""),
+        )
+        require_skills(listed)
+        by_id = {sample.id: sample for sample in listed}
+        return tuple(by_id.get(sample.id, sample) for sample in samples)
+
+    @property
+    def _held_out(self) -> frozenset[str]:
+        """Ids and images of what is measured on: the sets are disjoint, and stay so whatever a reader makes of them."""
+        measured = (*self._sets.probe, *self._sets.gate, *self._sets.final)
+        return self._sets.held_out.shas | {sample.id for sample in measured}
+
+    def _annotate(self, policy: PolicyRef, plan: DataPlan, index: int) -> Supplier:
+        """Annotate pool images; every round goes on in the pool where the last one stopped."""
+        config, settings, stage = self._config, self._config.supply, f"{index:02d}-supply"
+        slots = round(plan.total * settings.slots_per_sample)
+
+        async def book(wanted: Mapping[str, int]) -> QuotaBook:
+            left = await grant(self._machine.calls, self._run, config.budget.teacher_calls, stage)
+            return self._machine.book(dict(wanted), settings.slots_per_sample, left)
+
+        return AnnotateSupplier(
+            self._sets.pool.draw(slots, seed=child_seed(config.seed, "pool"), cursor=(index - 1) * slots),
+            slots,
+            SlotConfig(
+                doors={role: self._machine.door(role, stage, policy.version) for role in SLOT_ROLES},
+                contamination=self._sets.held_out,
+                round=index,
+                policy_version=policy.version,
+                seed=child_seed(config.seed, "supply", index),
+                attempts=settings.attempts,
+                solves=settings.solves,
+                pass_rate=settings.pass_rate,
+                pass_rate_samples=settings.pass_rate_samples,
+                answer_tokens=config.answer.max_tokens,
+                prompts=config.prompts,
+            ),
+            book,
+            self._machine.mapper,
+            self._workers,
+            settings.concurrency,
+            settings.workers.labels,
+        )
+
+
+async def make_ranker(documents: Mapping[str, str], embedder: Embedder | None, settings: RetrieveConfig) -> Ranker[str]:
+    """Index texts by id; `embedder` for dense and hybrid, whose texts are embedded here."""
+    words = index_words(documents)
+    if embedder is None:
+        return words
+    dense = DenseRanker(await index_vectors(documents, embedder), embedder)
+    return dense if settings.index == "dense" else HybridRanker([words, dense])
+
+
+def filling(settings: RetrieveConfig) -> Filling:
+    """Whose turn it is to take a sample."""
+    named: dict[str, Filling] = {
+        "round_robin": round_robin,
+        "fixed_k": partial(fixed_k, k=settings.k),
+        "score_pool": score_pool,
+    }
+    return named[settings.filling]
+
+
+def require_skills(listed: Sequence[Sample]) -> None:
+    """An outage must not pass for a support set without skills: below a half the run ends, and a resumed one asks."""
+    known = sum(bool(sample.skills) for sample in listed)
+    if 2 * known < len(listed):
+        raise ModelUnavailable(f"support: {known} of {len(listed)} samples got skills; check roles.skill_analyst")
