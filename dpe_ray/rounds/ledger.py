@@ -1,7 +1,7 @@
 """The book of model calls: read from the stages' journals, written as one line per call key, with attempts."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,3 +56,9 @@ def cost(calls: Iterable[Mapping[str, Any]], prices: Mapping[str, Price], stage_
         tokens = call["prompt_tokens"] + call["completion_tokens"]
         total += Cost(1, int(call["role"] != STUDENT), tokens, usd)
     return total
+
+
+def round_cost(calls: Sequence[Mapping[str, Any]], prices: Mapping[str, Price], index: int) -> Cost:
+    """What a round took; the first one's includes what is asked once for the run."""
+    stages = (f"{index:02d}-", SUPPORT) if index == 1 else (f"{index:02d}-",)
+    return sum((cost(calls, prices, stage) for stage in stages), Cost())

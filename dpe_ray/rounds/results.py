@@ -4,8 +4,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import TypeVar
 
-from dpe_ray.rounds.ledger import SUPPORT, Price, cost, read_calls, write_ledger
-from dpe_ray.rounds.record import Cost, RoundRecord
+from dpe_ray.rounds.ledger import Price, read_calls, round_cost, write_ledger
+from dpe_ray.rounds.record import RoundRecord
 from dpe_ray.rounds.store import RunFolder, Stage, StageFolder
 from dpe_ray.supply.supplier import Supplied
 from dpe_ray.types import Comparison, DataPlan, Diagnosis, Graded, Sample, TrainResult
@@ -45,8 +45,7 @@ class RoundResults:
     def close(self, record: RoundRecord) -> RoundRecord:
         """Add seconds and cost, write record.json."""
         calls = read_calls(self._run.path / "journal")
-        once = cost(calls, self._prices, SUPPORT) if self._index == 1 else Cost()
-        spent = cost(calls, self._prices, f"{self._index:02d}-") + once
+        spent = round_cost(calls, self._prices, self._index)
         record = replace(record, seconds=self.folder.seconds(), cost=spent)
         self.folder.save_json("record", record)
         return record

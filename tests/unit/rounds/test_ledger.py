@@ -6,10 +6,10 @@ from builders import FakeChat, make_image_ref
 from dpe_ray.errors import ModelUnavailable
 from dpe_ray.models.journal import Journal, JournaledChat
 from dpe_ray.ports import ChatRequest, Message
-from dpe_ray.rounds.ledger import Price, cost, read_calls, write_ledger
+from dpe_ray.rounds.ledger import Price, cost, read_calls, round_cost, write_ledger
 from dpe_ray.rounds.record import Cost
 
-STAGES = {"01-diagnosis": 3, "01-supply": 5, "01-gate": 2, "02-diagnosis": 1, "final": 4}
+STAGES = {"support": 6, "01-diagnosis": 3, "01-supply": 5, "01-gate": 2, "02-diagnosis": 1, "final": 4}
 
 
 class Asker(FakeChat):
@@ -33,8 +33,8 @@ async def run(tmp_path):
 
 async def test_rounds_and_final_suites_sum_to_the_ledger(run):
     calls = read_calls(run / "journal")
-    parts = [cost(calls, {}, prefix) for prefix in ("01-", "02-", "final")]
-    assert [part.calls for part in parts] == [10, 1, 4]
+    parts = [round_cost(calls, {}, 1), round_cost(calls, {}, 2), cost(calls, {}, "final")]
+    assert [part.calls for part in parts] == [6 + 10, 1, 4]
     write_ledger(run)
     lines = (run / "ledger.jsonl").read_text().splitlines()
     assert sum(parts, Cost()) == cost(calls, {}) == Cost(len(lines), len(lines) - len(STAGES), 15 * len(lines), 0.0)
@@ -43,7 +43,7 @@ async def test_rounds_and_final_suites_sum_to_the_ledger(run):
 async def test_tokens_and_images_have_their_prices(run):
     calls = read_calls(run / "journal")
     prices = {"teacher": Price(input=2.0, output=6.0, image=7.5)}
-    assert cost(calls, prices).usd == pytest.approx(15 * ((10 * 2 + 5 * 6) / 1e6 + 2 * 7.5 / 1e3))
+    assert cost(calls, prices).usd == pytest.approx(21 * ((10 * 2 + 5 * 6) / 1e6 + 2 * 7.5 / 1e3))
     assert cost(calls, {"other": Price(1.0, 1.0, 1.0)}).usd == 0
 
 
