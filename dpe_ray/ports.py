@@ -31,7 +31,7 @@ class ChatRequest:
 
     messages: tuple[Message, ...]
     role: str
-    """Who asks: planner, question_writer, validator, judge, skill_analyst, solver or student."""
+    """Who asks: planner, question_writer, validator, judge, skill_analyst, reader, solver or student."""
     item: str
     """Id of the sample or image it is about."""
     prompt_version: str
