@@ -79,6 +79,31 @@ def report(run: Run) -> None:
 
 
 @app.command()
+def diagnose(
+    responses: Annotated[Path, typer.Option(help="JSONL: id, question, options, answer, response, category.")],
+    out_dir: Annotated[Path, typer.Option("--out", help="Folder for diagnosis.json.")] = Path("diagnosis"),
+) -> None:
+    """Say where a model is weak from answers that were recorded; asks no model."""
+    from dpe_ray.rounds.recorded import accuracy_table, diagnose_recorded
+
+    out.print(accuracy_table(diagnose_recorded(responses, out_dir)))
+    out.print(f"wrote {out_dir / 'diagnosis.json'}")
+
+
+@app.command()
+def export(
+    run: Run,
+    format_: Annotated[str, typer.Option("--format", help="messages, verl, llava or openai.")],
+    out_file: Annotated[Path, typer.Option("--out", help="File to write; images may go beside it.")],
+) -> None:
+    """Write the accepted samples of all rounds in a form that other trainers read."""
+    from dpe_ray.rounds.export import export_run
+    from dpe_ray.rounds.store import RunFolder
+
+    out.print(f"wrote {export_run(RunFolder(run), format_, out_file)} samples to {out_file}")
+
+
+@app.command()
 def serve(
     yaml: Yaml,
     set_: Overrides = None,

@@ -9,6 +9,19 @@ LABELS = {
     "validator": ("Category:", "Question:", "Options:", "Proposed answer:"),
     "judge": ("Question:", "Options:", "Reference answer:", "Student's answer:"),
     "skill analyst": ("Category:", "Question:", "Options:", "Known skills:"),
+    "error analyst": (
+        "Skills wanted:",
+        "Question:",
+        "Options:",
+        "Reference answer:",
+        "Student's answer:",
+        "Student's steps:",
+    ),
+    "skill lister": ("Category:", "Question:", "Options:", "Answer:"),
+    "observer": ("Question:", "Options:"),
+    "reader": ("Question:", "Options:", "Known beforehand:", "Steps:"),
+    "step judge": ("Question:", "Reference answer:", "Steps:"),
+    "rationale writer": ("Question:", "Reference answer:"),
 }
 """Role to its labels, in the order in which they stand."""
 SOLVER = "solver"
@@ -16,7 +29,7 @@ SOLVER = "solver"
 
 _ROLE = re.compile(rf"You are the ({'|'.join(LABELS)})\b")
 _OPTION = re.compile(r"\(([A-Z])\) (.+)")
-_TASK = "Think in short numbered steps"
+_TASK = re.compile(r"Think in (?:short|fine) numbered steps")
 
 
 @dataclass(frozen=True)
@@ -24,7 +37,7 @@ class Asked:
     """A prompt that was read."""
 
     role: str
-    """planner, question writer, validator, judge, skill analyst or solver."""
+    """A key of `LABELS`, or solver."""
     values: dict[str, str]
     """What stands behind each label, without the colon; absent labels are empty."""
 
@@ -52,6 +65,15 @@ class Asked:
                 break
         return lines
 
+    def numbered(self, label: str) -> list[str]:
+        """Give the lines numbered 1, 2, 3, ... that follow a label, without their numbers."""
+        lines: list[str] = []
+        for line in self._lines(label):
+            number = f"{len(lines) + 1}. "
+            if line.startswith(number):
+                lines.append(line.removeprefix(number))
+        return lines
+
     def _lines(self, label: str) -> list[str]:
         return self.values.get(label, "").split("\n")
 
@@ -76,7 +98,7 @@ def read_prompt(text: str) -> Asked:
 
 
 def _plain(text: str) -> dict[str, str]:
-    head = text.partition(_TASK)[0].strip().split("\n")
+    head = _TASK.split(text)[0].strip().split("\n")
     options = [line for line in head if _OPTION.fullmatch(line)]
     question = [line for line in head if not _OPTION.fullmatch(line)]
     return {"Question": "\n".join(question).strip(), "Options": "\n".join(options)}

@@ -12,6 +12,7 @@ from typing import Any
 
 from dpe_ray.errors import BadRequest, ModelCutOff, ModelTimeout, ModelUnavailable, PoolError
 from dpe_ray.micro.asked import read_prompt
+from dpe_ray.micro.reader import CHOOSERS, lettered
 from dpe_ray.micro.roles import ROLES, Mind, OracleOptions, chance, pick
 from dpe_ray.micro.world import Scene
 from dpe_ray.ports import EngineRequest
@@ -43,14 +44,18 @@ class OracleEngine:
 
     async def chat(self, request: EngineRequest) -> Sequence[Completion]:
         """[n] answers. Raises ModelUnavailable for an image that plays an outage."""
-        if request.logprobs or request.top_logprobs:
-            raise BadRequest("oracle: it has no log-probabilities; ask without logprobs")
         text, image = _first_user_turn(request)
         if chance(image, "outage") < self._options.outage_rate:
             kind, played = OUTAGES[pick(image, "kind of outage", size=len(OUTAGES))]
             raise kind(f"the oracle plays {played}")
         await asyncio.sleep(self._options.latency_s)
         asked, scene = read_prompt(text), self._truth.get(image)
+        if asked.role in CHOOSERS:
+            log_probs = CHOOSERS[asked.role](asked)
+            errs = chance(text, asked.role) < self._options.error_rate
+            return lettered(log_probs[::-1] if errs else log_probs, request, text)
+        if request.logprobs or request.top_logprobs:
+            raise BadRequest("oracle: as a writer it has no log-probabilities; ask without logprobs")
         answers = [ROLES[asked.role](Mind(image, scene, self._options, i), asked) for i in range(request.n)]
         if request.reply_schema is not None:
             _require_json(answers, asked.role)
@@ -73,12 +78,15 @@ def _limited(text: str, request: EngineRequest) -> Completion:
 
 
 def _first_user_turn(request: EngineRequest) -> tuple[str, str]:
-    """Text and SHA-256 of the first image of the first user turn: later ones only complain about the reply."""
+    """Text and SHA-256 of the first image of the first user turn: later ones only complain about the reply.
+
+    Without an image the text's own hash stands for it: no scene belongs to that.
+    """
     turns = [(text, images) for role, text, images in request.messages if role == "user"]
     if not turns:
         raise BadRequest("oracle: messages hold no user turn")
     text, images = turns[0]
-    return text, hashlib.sha256(images[0]).hexdigest() if images else ""
+    return text, hashlib.sha256(images[0] if images else text.encode()).hexdigest()
 
 
 def _read_truth(path: Path) -> dict[str, Scene]:

@@ -15,7 +15,9 @@ from typing import Any
 
 from dpe_ray.errors import ConfigError
 from dpe_ray.grading.rules import normalise
+from dpe_ray.micro.analyst import ANALYSTS
 from dpe_ray.micro.asked import SOLVER, Asked
+from dpe_ray.micro.reader import write_rationale
 from dpe_ray.micro.world import (
     CATEGORY_OF,
     SKILLS,
@@ -182,13 +184,19 @@ def _solve(mind: Mind, asked: Asked) -> str:
     return _with_answer(item, mind.believes(item, asked.role)).completion() if item else UNREADABLE
 
 
+def _reason(mind: Mind, asked: Asked) -> str:
+    return write_rationale(asked)
+
+
 ROLES: dict[str, Callable[[Mind, Asked], str]] = {
     "planner": _plan,
     "question writer": _write,
     "validator": _validate,
     "judge": _judge,
     "skill analyst": _name_skill,
+    "rationale writer": _reason,
     SOLVER: _solve,
+    **ANALYSTS,
 }
 """Role to the function that writes its reply."""
 

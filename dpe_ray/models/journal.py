@@ -156,6 +156,7 @@ def _head(request: ChatRequest, key: str) -> dict[str, Any]:
         "top_p": request.top_p,
         "max_tokens": request.max_tokens,
         "seed": request.seed,
+        "images": sum(len(message.images) for message in request.messages),
         "top_logprobs": request.top_logprobs,
     }
 

@@ -5,10 +5,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from dpe_ray.errors import BadRequest, ModelUnavailable
+from dpe_ray.models.call_budget import BoundedAsker
 from dpe_ray.models.images import data_uri, read_bytes
 from dpe_ray.models.journal import Call, Journal, JournaledChat
 from dpe_ray.models.openai_client import EndpointSpec, RetryingClient
-from dpe_ray.ports import ChatModel, ChatReply, ChatRequest, Message
+from dpe_ray.ports import CallBudget, ChatModel, ChatReply, ChatRequest, Message
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -23,13 +24,16 @@ class ChatSpec(EndpointSpec):
     """Folder of the journal; empty: nothing is recorded and nothing answered from records."""
     policy_version: int | None = None
     """Version the endpoint must serve, for a model that is trained; part of every journal key."""
+    budget: CallBudget | None = None
+    """Bounds the calls that the journal cannot answer; None: nothing does."""
 
     def open(self) -> ChatModel:
         """Build the client, inside the process and event loop that will use it. Raises ConfigError without a key."""
         chat = OpenAIChat(self)
         if not self.journal:
             return chat
-        return JournaledChat(chat, Journal(self.journal, self.name), self.name, self.model, self.policy_version or 0)
+        inner = BoundedAsker(chat, self.budget) if self.budget else chat
+        return JournaledChat(inner, Journal(self.journal, self.name), self.name, self.model, self.policy_version or 0)
 
 
 class OpenAIChat:

@@ -45,8 +45,10 @@ class EngineDoor:
     async def chat(self, request: ChatRequest) -> ChatReply:
         """As `ChatModel.chat`."""
         turns = tuple((m.role, m.text, tuple(read_bytes(image) for image in m.images)) for m in request.messages)
-        completions = await self.engine.chat(
-            EngineRequest(turns, request.n, request.temperature, request.top_p, request.max_tokens, request.seed)
-        )
+        sampling = (request.n, request.temperature, request.top_p, request.max_tokens, request.seed)
+        top = request.top_logprobs
+        completions = await self.engine.chat(EngineRequest(turns, *sampling, logprobs=top > 0, top_logprobs=top))
         tokens = sum(len(c.token_ids) for c in completions)
-        return ChatReply(tuple(c.text for c in completions), self.model, "", completion_tokens=tokens)
+        first = tuple(c.top_logprobs[0] for c in completions if c.top_logprobs)
+        texts = tuple(c.text for c in completions)
+        return ChatReply(texts, self.model, "", completion_tokens=tokens, first_token=first)

@@ -4,7 +4,6 @@ import asyncio
 import re
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,7 +22,6 @@ from dpe_ray.runtime import session
 from dpe_ray.runtime.daemon import in_daemon
 from dpe_ray.runtime.endpoints import resolve_models, run_prefix
 from dpe_ray.runtime.listening import Listen
-from dpe_ray.train.settings import GrpoSettings
 from dpe_ray.types import PolicyRef
 
 if TYPE_CHECKING:
@@ -68,7 +66,7 @@ def _on_ray(config: RunConfig, run: RunFolder, until_round: int, notify: Notify)
     sets = load_sets(config, run)
     notify(f"sets    {sets.told()} ({time.monotonic() - started:.1f} s)")
     models = resolve_models(config, run.path / "sources")
-    base = PolicyRef(models[STUDENT].source)
+    base = PolicyRef(models[STUDENT].source, revision=models[STUDENT].revision)
     with session.open(config) as ours:
         from dpe_ray.runtime import serve_app
 
@@ -88,11 +86,13 @@ def _machine(
 ) -> Machine:
     """Bind the ports of the stages to Ray and to what is served there."""
     from dpe_ray.runtime.data_map import DataMapper
-    from dpe_ray.runtime.quota_actor import start_book
+    from dpe_ray.runtime.quota_actor import start_book, start_calls
     from dpe_ray.runtime.rollout_pool import ServeRolloutPool
     from dpe_ray.runtime.serve_app import publish
     from dpe_ray.runtime.serve_route import ServeRoute
-    from dpe_ray.runtime.train_job import RayPolicyUpdater
+    from dpe_ray.runtime.train_job import RayPolicyUpdater, method_settings
+
+    calls = start_calls()
 
     def door(role: str, stage: str, policy_version: int) -> ChatDoor:
         name = STUDENT if role == STUDENT else config.model_of(role)
@@ -108,6 +108,7 @@ def _machine(
             journal=str(run.journal(stage)),
             policy_version=policy_version if name == STUDENT else None,
             route=ServeRoute(served[name].app) if name in served else None,
+            budget=None if role == STUDENT else calls,
         )
 
     student = served[STUDENT].app
@@ -116,9 +117,8 @@ def _machine(
         await in_daemon(partial(publish, student, policy))
 
     train = config.train
-    names = {field.name for field in fields(GrpoSettings)}
     updater = RayPolicyUpdater(
-        GrpoSettings(**{name: value for name, value in train.model_dump().items() if name in names}),
+        method_settings(train),
         partial(ServeRolloutPool, student),
         storage=str(run.path / "train"),
         workers=train.workers,
@@ -126,4 +126,4 @@ def _machine(
         use_gpu=train.use_gpu,
         torch_threads=config.runtime.torch_threads,
     )
-    return Machine(DataMapper(session.DATA_WORKER_CPUS), door, start_book, updater, publish_policy)
+    return Machine(DataMapper(session.DATA_WORKER_CPUS), door, start_book, calls, updater, publish_policy)

@@ -76,3 +76,5 @@ class TrainResult:
     steps: int
     metrics: tuple[dict[str, float], ...]
     """One dict per optimiser step: reward, reward_std, frac_reward_zero_std, kl, loss, clip_ratio, ..."""
+    refused: dict[str, int] = field(default_factory=dict)
+    """Samples that a trainer could not use, by reason."""
