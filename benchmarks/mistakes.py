@@ -35,7 +35,7 @@ from dpe_ray.diagnose.mistakes.steps import split_steps
 from dpe_ray.diagnose.mistakes.trace import Trace
 from dpe_ray.grading.intervals import wilson
 from dpe_ray.micro.oracle import OracleEngine
-from dpe_ray.micro.world import CATEGORY_OF, SKILLS, Item, ask, make_scene
+from dpe_ray.micro.world import CATEGORY_OF, SKILLS, Item, Scene, ask, make_scene
 from dpe_ray.micro.world.fine_steps import Told, tell
 from dpe_ray.models.openai_chat import ChatSpec
 from dpe_ray.ports import ChatDoor
@@ -145,14 +145,21 @@ def planted(seed: int, num: int, *, is_fact: bool) -> Iterator[Planted]:
         right = tell(item, scene)
         first, last = (2, 1 + right.num_facts) if is_fact else (2 + right.num_facts, len(right.steps))
         step = rng.randint(first, last)
-        try:
-            told = tell(item, scene, step, rng)
-        except ValueError:
+        told = slipped(item, scene, step, rng)
+        if told is None:
             continue
         graded = wrong_answer(item, right, told, rng, with_options=len(seen) % 2 == 0)
         if len(told.steps) >= FEWEST_STEPS and graded.sample.id not in seen:
             seen.add(graded.sample.id)
             yield Planted(graded, step, len(told.steps))
+
+
+def slipped(item: Item, scene: Scene, step: int, rng: Random) -> Told | None:
+    """The working with that step wrong; None where it cannot be, or nothing follows from it."""
+    try:
+        return tell(item, scene, step, rng)
+    except ValueError:
+        return None
 
 
 def wrong_answer(item: Item, right: Told, told: Told, rng: Random, *, with_options: bool) -> Graded:

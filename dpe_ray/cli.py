@@ -1,6 +1,7 @@
 """The command line. Thin: parse, call, print; everything heavy is imported inside the command that needs it."""
 
 import json
+import os
 import signal
 import sys
 from pathlib import Path
@@ -78,16 +79,50 @@ def report(run: Run) -> None:
 
 
 @app.command()
+def diagnose(
+    responses: Annotated[Path, typer.Option(help="JSONL: id, question, options, answer, response, category.")],
+    out_dir: Annotated[Path, typer.Option("--out", help="Folder for diagnosis.json.")] = Path("diagnosis"),
+) -> None:
+    """Say where a model is weak from answers that were recorded; asks no model."""
+    from dpe_ray.rounds.recorded import accuracy_table, diagnose_recorded
+
+    out.print(accuracy_table(diagnose_recorded(responses, out_dir)))
+    out.print(f"wrote {out_dir / 'diagnosis.json'}")
+
+
+@app.command()
+def export(
+    run: Run,
+    format_: Annotated[str, typer.Option("--format", help="messages, verl, llava or openai.")],
+    out_file: Annotated[Path, typer.Option("--out", help="File to write; images may go beside it.")],
+) -> None:
+    """Write the accepted samples of all rounds in a form that other trainers read."""
+    from dpe_ray.rounds.export import export_run
+    from dpe_ray.rounds.store import RunFolder
+
+    out.print(f"wrote {export_run(RunFolder(run), format_, out_file)} samples to {out_file}")
+
+
+@app.command()
 def serve(
     yaml: Yaml,
     set_: Overrides = None,
-    port: Annotated[int, typer.Option(help="Port on loopback.")] = 8000,
+    host: Annotated[str, typer.Option(help="Address to listen on; any but loopback demands a key.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 picks a free one.")] = 8000,
+    api_key_env: Annotated[
+        str, typer.Option(metavar="NAME", help="Environment variable with the key that clients must send.")
+    ] = "",
+    image_urls: Annotated[
+        list[str] | None, typer.Option(metavar="URL", help="Images below it may be named by URL; repeatable.")
+    ] = None,
 ) -> None:
     """Serve the models of a run behind OpenAI-compatible endpoints until interrupted."""
     from dpe_ray.config import load_config
-    from dpe_ray.runtime.evolve import serve_forever
+    from dpe_ray.runtime.endpoints import serve_forever
+    from dpe_ray.runtime.listening import Listen
 
-    serve_forever(load_config(yaml, tuple(set_ or ())), port, notify=out.print)
+    listen = Listen(host, port, os.environ.get(api_key_env, "") if api_key_env else "", tuple(image_urls or ()))
+    serve_forever(load_config(yaml, tuple(set_ or ())), listen, notify=out.print, key_variable=api_key_env)
 
 
 @app.command()
@@ -142,8 +177,8 @@ def _fail(message: str) -> NoReturn:
     raise SystemExit(2)
 
 
-def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
-    raise KeyboardInterrupt
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    signal.raise_signal(signal.SIGINT)  # and not KeyboardInterrupt: a running event loop has its own way to end
 
 
 def _show(folder: Path) -> None:

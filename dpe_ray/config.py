@@ -17,6 +17,8 @@ Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[int, Field(ge=1)]
 
 ROLES = ("planner", "question_writer", "validator", "solver", "judge", "skill_analyst")
+PROMPTS = ("planner", "question_writer", "validator", "judge", "skill_analyst")
+"""Roles whose prompt a user's file may replace; solver and student see the plain answer prompt."""
 
 
 class Part(BaseModel):
@@ -38,11 +40,24 @@ class Workers(Part):
         return self
 
 
+class SupplyWorkers(Workers):
+    """Annotation workers."""
+
+    labels: dict[str, Annotated[float, Field(gt=0)]] = {}
+    """Custom resources that each of them takes, such as `{annotation: 0.01}` for the annotation nodes of `cluster/`.
+    Without a node that has them nothing is annotated; empty on one machine."""
+
+
 class PriceConfig(Part):
-    """US dollars per million tokens."""
+    """What an endpoint charges, in US dollars, in the units of the providers' price lists."""
 
     input: Annotated[float, Field(ge=0)] = 0.0
+    """Per million prompt tokens."""
     output: Annotated[float, Field(ge=0)] = 0.0
+    """Per million completion tokens."""
+    image: Annotated[float, Field(ge=0)] = 0.0
+    """Per thousand images sent, beside their tokens. Stays 0 where image tokens are counted among the prompt's and paid
+    as such, as most endpoints do; lists of those that do not state it per thousand (`$/K input imgs` at OpenRouter)."""
 
 
 class ModelConfig(Part):
@@ -50,6 +65,8 @@ class ModelConfig(Part):
 
     source: str = ""
     """Directory, hub id or `builtin:NAME` of the weights; for a model that this run serves."""
+    revision: str = ""
+    """Of a hub id: branch, tag or commit; the student's only."""
     engine: str = ""
     """transformers, or the name of an engine that a package registers."""
     options: dict[str, Any] = {}
@@ -126,19 +143,27 @@ class DiagnoseConfig(Part):
 class PlanConfig(Part):
     """How the diagnosis becomes quotas."""
 
-    method: Literal["tiered"] = "tiered"
+    method: Literal["tiered", "error_count", "posterior", "uniform"] = "tiered"
+    """tiered: DPE's utility of a cell's accuracy; error_count: every error weighs the same (error-driven tuning);
+    posterior: share x need x learnability; uniform: an ablation in which the diagnosis decides nothing."""
     total: Positive = 1024
     """Samples to accept in a round."""
     floor: Fraction = 0.02
     """Least weight of every category, so that a blind spot of the probe is still explored."""
     replay: Fraction = 0.0
     """Labelled samples mixed into training, as a share of `total`."""
+    target: dict[str, Annotated[float, Field(ge=0)]] = {}
+    """What the model is wanted for, read by `posterior`: shares by category or by `category/skill`, on any scale. What
+    is not named gets the floor only; all cells alike when empty."""
+    permute_seed: Annotated[int, Field(ge=0)] | None = None
+    """Control experiment: deal the weights out anew among the cells by this seed, so that nothing is aimed."""
 
 
 class SupplyConfig(Part):
     """How quotas are filled."""
 
-    order: tuple[Literal["annotate"], ...] = ("annotate",)
+    order: Annotated[tuple[Literal["annotate"], ...], Field(min_length=1)] = ("annotate",)
+    """Suppliers in turn: each is asked for what those before it left missing."""
     pass_rate: tuple[Fraction, Fraction] = (0.3, 0.8)
     """Band of the student's pass rate that is kept (DPE: 0.3-0.8), both ends included."""
     pass_rate_samples: Positive = 9
@@ -149,9 +174,15 @@ class SupplyConfig(Part):
     """Tries of the question writer per slot (DPE: 3)."""
     slots_per_sample: Annotated[float, Field(ge=1)] = 4.0
     """A cell is exhausted after quota x this many slots without being full."""
-    workers: Workers = Workers(min=1, max=4)
+    workers: SupplyWorkers = SupplyWorkers(min=1, max=4)
     concurrency: Positive = 16
     """Slots in flight per worker."""
+
+    @model_validator(mode="after")
+    def _once(self) -> Self:
+        if len(set(self.order)) < len(self.order):
+            raise ValueError(f"order {list(self.order)} names a supplier twice")
+        return self
 
     @model_validator(mode="after")
     def _band(self) -> Self:
@@ -160,10 +191,39 @@ class SupplyConfig(Part):
         return self
 
 
+class SftConfig(Part):
+    """What supervised fine-tuning does otherwise than GRPO.
+
+    Defaults are those of LLaVA-1.5's public task-LoRA script, which also has lora_rank 128 and lora_alpha 256.
+    """
+
+    lr: Annotated[float, Field(gt=0)] = 2e-4
+    """Highest learning rate, after warm-up; falls to 0 along a cosine."""
+    projector_lr: Annotated[float, Field(ge=0)] = 0.0
+    """The same for the projector between picture tower and language model (LLaVA: 2e-5). 0 keeps it frozen beside an
+    adapter, which vLLM can serve as it is, and gives it `lr` in full tuning."""
+    warmup: Fraction = 0.03
+    """Share of the updates over which the learning rate rises."""
+    epochs: Positive = 1
+    batch_size: Positive = 128
+    """Samples per update, over all workers."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    max_length: Positive = 2048
+    """Tokens of prompt and completion, image tokens included; longer samples are refused and counted, never cut."""
+    save_every: Positive = 50
+    """Updates between two checkpoints."""
+    rationale_share: Fraction = 0.75
+    """Least share of samples whose completion works the answer out; short completions alone teach a policy to stop
+    doing so. Samples without a rationale get the student's own for it, where one of `train.group_size` sampled answers
+    is right. 0 trains on the samples as they are."""
+
+
 class TrainConfig(Part):
     """How the student is fine-tuned."""
 
-    method: Literal["grpo"] = "grpo"
+    method: Literal["grpo", "sft", "chain"] = "grpo"
+    """grpo; sft: supervised fine-tuning on the samples' completions; chain: sft, then grpo on the same samples."""
+    sft: SftConfig = SftConfig()
     tuning: Literal["lora", "full"] = "lora"
     lora_rank: Positive = 16
     lora_alpha: Positive = 32
@@ -214,7 +274,12 @@ class BudgetConfig(Part):
     """What may be spent."""
 
     teacher_calls: Annotated[int, Field(ge=0)] = 20_000
-    """Calls of all roles together in the run; student calls are free."""
+    """Answered calls of all roles together in the run; student calls are free.
+
+    Supply closes with what it has, and a diagnosis that it cuts off is the last. Never more than this are made, but for
+    the judge while policies are measured on gate and final: its calls (text answers that rules cannot decide) count,
+    and are not refused.
+    """
 
 
 class RuntimeConfig(Part):
@@ -263,6 +328,9 @@ class RunConfig(Part):
         unknown = [role for role in self.roles if role not in (*ROLES, "default")]
         if unknown:
             raise ValueError(f"roles.{unknown[0]}: no such role; roles are {', '.join(ROLES)} and default")
+        unknown = [name for name in self.prompts if name not in PROMPTS]
+        if unknown:
+            raise ValueError(f"prompts.{unknown[0]}: no such prompt; prompts are {', '.join(PROMPTS)}")
         for role in ROLES:
             if self.model_of(role) not in self.models:
                 raise ValueError(f"roles.{role}: no model {self.model_of(role)!r} under models; set roles.default")

@@ -5,6 +5,8 @@
     +-- PoolError         images, samples or suites that cannot be read         (ValueError)
     +-- ModelError        an endpoint or engine
     |   +-- ModelUnavailable  it did not answer: an outage, never a wrong answer (ConnectionError)
+    |   |   +-- ModelTimeout      it took too long
+    |   |   +-- ModelCutOff       its reply broke off
     |   +-- BadRequest        it refused the request itself: retrying is useless (ValueError)
     |   +-- BadReply          it answered, but not in the form that was asked    (ValueError)
     +-- BudgetExceeded    the calls or the money the user allowed are spent
@@ -35,6 +37,14 @@ class ModelError(DpeError):
 
 class ModelUnavailable(ModelError, ConnectionError):
     """An endpoint did not answer after all retries: the item stays *not judged*."""
+
+
+class ModelTimeout(ModelUnavailable):
+    """An endpoint took too long: HTTP 408."""
+
+
+class ModelCutOff(ModelUnavailable):
+    """The connection to an endpoint broke off in the middle of its reply."""
 
 
 class BadRequest(ModelError, ValueError):

@@ -10,6 +10,8 @@ from typing import Any, Protocol
 from dpe_ray.types import Completion, ImageRef, PolicyRef, Prompt, RolloutGroup, Sample, TrainResult
 
 Row = dict[str, Any]
+MAX_TOP_LOGPROBS = 20
+"""As OpenAI's API."""
 
 
 @dataclass(frozen=True)
@@ -126,6 +128,8 @@ class EngineRequest:
     stop: tuple[str, ...] = ()
     top_logprobs: int = 0
     """Alternatives wanted per token, 0-20."""
+    reply_schema: dict[str, Any] | None = None
+    """JSON schema that every reply must meet; `{"type": "object"}` for any object; None: free text."""
 
 
 @dataclass(frozen=True)
@@ -182,6 +186,25 @@ class PolicyUpdater(Protocol):
         ...
 
 
+class CallBudget(Protocol):
+    """The teacher calls that may still be made: one count for all workers of a run.
+
+    Only calls that reach an endpoint are counted; what a journal answers was paid before.
+    """
+
+    async def allow(self, calls: int | None) -> None:
+        """From now on at most this many more; None: any number."""
+        ...
+
+    async def take(self) -> bool:
+        """Ask before a call. False when none is left."""
+        ...
+
+    async def give_back(self) -> None:
+        """A call that was taken got no answer."""
+        ...
+
+
 @dataclass(frozen=True)
 class QuotaState:
     """Where a supply stage stands."""
@@ -196,7 +219,7 @@ class QuotaState:
     closed_by: str
     """Empty while a cell is open; then quota (all full), exhausted or budget."""
     over: bool
-    """Nothing is open, and no reserved slot could still be committed."""
+    """Nothing is open, and no slot in flight could still be committed."""
 
 
 class QuotaBook(Protocol):
@@ -205,12 +228,15 @@ class QuotaBook(Protocol):
     Rows are delivered at least once, so everything is keyed by slot: a slot that runs again replaces what it said.
     """
 
-    async def open_cells(self) -> dict[str, int]:
-        """Samples still wanted per cell, cells that are full or exhausted left out; empty when supply is over."""
+    async def begin(self, slot: int) -> dict[str, int]:
+        """Samples still wanted per cell, cells that are full or exhausted left out; empty when supply is closed.
+
+        A slot that was shown a cell is in flight until it commits or is released.
+        """
         ...
 
     async def reserve(self, cell: str, slot: int) -> bool:
-        """Ask for a place before costly work. False when the cell is full, exhausted or the budget is spent."""
+        """Ask for a place before costly work. False when the cell is full or exhausted."""
         ...
 
     async def commit(self, cell: str, slot: int, calls: int) -> bool:
@@ -219,6 +245,10 @@ class QuotaBook(Protocol):
 
     async def release(self, cell: str, slot: int, calls: int) -> None:
         """A slot gave no sample; `cell` is empty when it never reserved one."""
+        ...
+
+    async def close(self) -> None:
+        """No call could be made for a slot that began: the budget is spent, whatever the slots report."""
         ...
 
     async def state(self) -> QuotaState:

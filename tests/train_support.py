@@ -3,7 +3,7 @@
 import hashlib
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from PIL import Image
@@ -43,6 +43,16 @@ def make_prompt(folder: Path, index: int, question: str = "how many red square")
     image = ImageRef(digest, "0" * 16, 64, 64, "image/png", str(file))
     sample = Sample((image,), question, Answer(AnswerKind.TEXT, "red"), category="natural_scene")
     return Prompt(sample, question)
+
+
+def make_prompts(folder: Path, count: int = 6, rationale: str = "") -> list[Prompt]:
+    """Questions of different lengths about pictures of their own, with short answers or with a rationale."""
+    prompts = [make_prompt(folder, index, " ".join(WORDS[: 3 + index % 5])) for index in range(count)]
+    answers = [replace(prompt.sample.answer, value=WORDS[index % 3]) for index, prompt in enumerate(prompts)]
+    return [
+        replace(prompt, sample=replace(prompt.sample, answer=answer, rationale=rationale))
+        for prompt, answer in zip(prompts, answers, strict=True)
+    ]
 
 
 def make_group(

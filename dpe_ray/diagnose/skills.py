@@ -6,29 +6,25 @@ names converge instead of multiplying, and equal items give equal requests, whic
 
 import asyncio
 import logging
-import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from pydantic import BaseModel
 
+from dpe_ray.diagnose.usable import refusal
 from dpe_ray.errors import BadReply, BadRequest, ModelUnavailable
 from dpe_ray.grading.answering import collect
 from dpe_ray.grading.prompt import lettered_options
 from dpe_ray.grading.repair import ask
 from dpe_ray.models.prompts import PromptFile
 from dpe_ray.ports import ChatDoor, ChatModel, ChatRequest, MapSpec, Message, Row, RowMapper
-from dpe_ray.taxonomy import Taxonomy, canonical
-from dpe_ray.types import AnswerKind, Sample
+from dpe_ray.taxonomy import UNSPECIFIED, Taxonomy, canonical
+from dpe_ray.types import Sample
 
-UNSPECIFIED = "unspecified"
-"""Skill of an item for which the analyst gave no usable name."""
 BATCH = 8
 """Items of a category that are asked about at once."""
 MOST_WORDS = 6
 MAX_TOKENS = 120
-
-_EMPTY = frozenset(["", UNSPECIFIED, "unknown", "none", "n_a", "na", "other", "general", "skill", "image", "vision"])
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +59,7 @@ async def name_skills(
     for sample in sorted(samples, key=lambda s: s.id):
         by_category.setdefault(sample.category, []).append(sample)
     rows = [
-        {"id": category, "samples": tuple(members), "known": taxonomy.skills.get(category, ())}
+        {"id": category, "samples": tuple(members), "known": taxonomy.known(category)}
         for category, members in by_category.items()
     ]
     spec = MapSpec(skill_rows, SkillJob(analyst, prompt_file), workers, concurrency, "skills")
@@ -80,38 +76,33 @@ def skill_rows(job: SkillJob) -> Callable[[Row], Awaitable[Row]]:
         skills: dict[str, str] = {}
         for start in range(0, len(samples), BATCH):
             batch = samples[start : start + BATCH]
-            names = await asyncio.gather(*[_name(sample, tuple(known), analyst, prompt) for sample in batch])
-            skills.update({sample.id: name for sample, name in zip(batch, names, strict=True)})
-            known += [name for name in dict.fromkeys(names) if name not in (*known, UNSPECIFIED)]
+            said = await asyncio.gather(*[_ask(sample, tuple(known), analyst, prompt) for sample in batch])
+            pairs = list(zip(said, batch, strict=True))
+            clean = [usable_skill(name, sample, known) for name, sample in pairs]
+            known += [name for name in dict.fromkeys(clean) if name not in (*known, UNSPECIFIED)]
+            # a name that also serves an item with another answer gives nothing away: time_of_day, where it is day
+            skills.update({sample.id: usable_skill(name, sample, known) for name, sample in pairs})
         return {"id": row["id"], "skills": skills}
 
     return name_category
 
 
-async def _name(sample: Sample, known: tuple[str, ...], analyst: ChatModel, prompt: PromptFile) -> str:
+async def _ask(sample: Sample, known: tuple[str, ...], analyst: ChatModel, prompt: PromptFile) -> str:
     shown = prompt.render(
         category=sample.category, question=sample.question, options=lettered_options(sample), known=known
     )
     message = Message("user", shown, sample.images)
     request = ChatRequest((message,), "skill_analyst", sample.id, prompt.label, max_tokens=MAX_TOKENS)
     try:
-        return usable_skill((await ask(analyst, request, SkillReply)).skill, sample, known)
+        return (await ask(analyst, request, SkillReply)).skill
     except (ModelUnavailable, BadRequest, BadReply) as error:
         log.warning("skill of %s: %s", sample.id, error)
         return UNSPECIFIED
 
 
 def usable_skill(said: str, sample: Sample, known: Sequence[str] = ()) -> str:
-    """Bring a skill's name into snake_case; `unspecified` for one that says nothing or holds the item's answer."""
+    """Bring a skill's name into snake_case, a known one as it is known; `unspecified` for one that cannot be used."""
     for name in known:
         if canonical(said) == canonical(name):
             return name
-    skill = canonical(said)
-    words = skill.split("_")
-    if skill in _EMPTY or len(words) > MOST_WORDS or not re.search("[a-z]{2}", skill):
-        return UNSPECIFIED
-    answer = sample.answer.value
-    if sample.answer.kind is AnswerKind.CHOICE and answer in sample.letters:
-        answer = sample.options[sample.letters.index(answer)]
-    leaked = canonical(answer).split("_")
-    return UNSPECIFIED if leaked != [""] and set(leaked) <= set(words) else skill
+    return UNSPECIFIED if refusal(said, sample, longest=MOST_WORDS) else canonical(said)

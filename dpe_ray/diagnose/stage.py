@@ -1,17 +1,42 @@
-"""Where the student fails: one greedy answer per probe item, graded, attributed, and counted by category and skill."""
+"""Where the student fails: items are answered, graded, attributed, and counted by category and skill.
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+On top of that, each for the asking: majority votes where there are no gold answers, missing skills where a rationale
+went wrong, and per cell how much it can still learn and what it lacks.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from dpe_ray.diagnose.attribute import AttributeJob, attribute_rows
+from dpe_ray.diagnose.canonical import canonicalise
+from dpe_ray.diagnose.cells import make_diagnosis
+from dpe_ray.diagnose.missing import ONE_SKILL, MissingSettings, find_missing_skills
+from dpe_ray.diagnose.routes import Named, RouteSettings, measure_needs
+from dpe_ray.diagnose.sampling import Draws, draw_answers
 from dpe_ray.diagnose.skills import name_skills
-from dpe_ray.errors import ModelUnavailable, PoolError
+from dpe_ray.diagnose.votes import VoteSettings, vote
+from dpe_ray.errors import ConfigError, ModelUnavailable, PoolError
 from dpe_ray.grading.answering import answer_all, collect
-from dpe_ray.grading.intervals import wilson
-from dpe_ray.ports import ChatDoor, MapSpec, RowMapper
+from dpe_ray.ports import ChatDoor, EmbedderDoor, MapSpec, RowMapper
 from dpe_ray.taxonomy import Taxonomy
-from dpe_ray.types import Attribution, CellDiagnosis, Diagnosis, Failure, Graded, Sample, content_id
+from dpe_ray.types import Attribution, Diagnosis, ErrorRecord, Graded, Sample
+
+Locate = Callable[[Sequence[Graded]], Awaitable[Sequence[ErrorRecord]]]
+"""Finds the mistake in the rationales of wrong answers: one record per item that is worth one, `skills` still empty."""
+
+
+@dataclass(frozen=True)
+class Crew:
+    """Who is asked, through which mapper, and how many at once."""
+
+    student: ChatDoor
+    judge: ChatDoor
+    analyst: ChatDoor
+    mapper: RowMapper
+    max_tokens: int
+    workers: tuple[int, int]
+    concurrency: int
+    prompts: Mapping[str, str]
 
 
 async def diagnose(
@@ -28,81 +53,119 @@ async def diagnose(
     workers: tuple[int, int],
     concurrency: int,
     prompts: Mapping[str, str] | None = None,
+    embedder: EmbedderDoor | None = None,
+    votes: VoteSettings | None = None,
+    locate: Locate | None = None,
+    missing: MissingSettings = ONE_SKILL,
+    routes: RouteSettings | None = None,
 ) -> tuple[Diagnosis, tuple[Graded, ...]]:
     """Measure and explain the student on the probe; the graded items come back with the skill that each needs.
 
     Costs one student call and one analyst call per item, one judge call per failure and per answer that rules cannot
-    decide. Raises PoolError for an empty probe and ModelUnavailable when not one item could be judged.
+    decide. `embedder` also merges skill names by vector. `votes` does without gold answers. `locate` costs what it
+    costs and one analyst call per error, `routes` one student call per item and what `measure_needs` asks. Raises
+    PoolError for an empty probe, ModelUnavailable when not one item could be judged, ConfigError for votes together
+    with what compares with gold answers.
     """
-    if not probe:
-        raise PoolError("the probe is empty; give a labelled set with at least one item")
-    prompts, judge_file = prompts or {}, (prompts or {}).get("judge", "")
-    # 1  Answer and grade.
-    graded = await answer_all(
-        probe,
-        student,
-        judge,
-        mapper,
-        max_tokens=max_tokens,
-        workers=workers,
-        concurrency=concurrency,
-        judge_file=judge_file,
-    )
+    _check(probe, votes, locate, routes)
+    crew = Crew(student, judge, analyst, mapper, max_tokens, workers, concurrency, prompts or {})
+    # 1  Answer and grade: by the reference, or by the student's own majority.
+    graded = await (_voted(probe, votes, crew) if votes else _graded(probe, crew))
     if not any(g.verdict.judged for g in graded):
         raise ModelUnavailable(f"no probe item could be judged ({graded[0].verdict.reason}); check the endpoints")
     # 2  Name the skill that each item needs.
-    skills = await name_skills(
-        probe,
-        analyst,
-        mapper,
-        taxonomy,
-        workers=workers,
-        concurrency=concurrency,
-        prompt_file=prompts.get("skill_analyst", ""),
-    )
-    graded = tuple(replace(g, sample=replace(g.sample, skills=(skills[g.sample.id],))) for g in graded)
+    graded, tree = await _skilled(graded, taxonomy, embedder, crew)
     # 3  Ask why the failed ones failed.
-    failed = [{"id": g.sample.id, "graded": g} for g in graded if g.verdict.judged and not g.verdict.correct]
-    spec = MapSpec(attribute_rows, AttributeJob(judge, judge_file), workers, concurrency, "attribute")
-    attributions = await collect(mapper, spec, failed, "attribution")
-    return make_diagnosis(policy_version, graded, attributions, failures_per_cell), graded
-
-
-def make_diagnosis(
-    policy_version: int, graded: Sequence[Graded], attributions: Mapping[str, Attribution], failures_per_cell: int
-) -> Diagnosis:
-    """Count graded items by category and skill, cells in alphabetical order; `attributions` by id of failed items."""
-    members: dict[tuple[str, str], list[Graded]] = {}
-    for item in graded:
-        members.setdefault((item.sample.category, item.sample.skills[0]), []).append(item)
-    return Diagnosis(
-        policy_version=policy_version,
-        cells=tuple(_cell(*key, members[key], attributions, failures_per_cell) for key in sorted(members)),
-        probe=content_id(sorted(g.sample.id for g in graded)),
-        probed=len(graded),
-        not_judged=sum(not g.verdict.judged for g in graded),
+    failed = [g for g in graded if g.verdict.judged and not g.verdict.correct]
+    attributions = await _attributed(failed, crew)
+    # 4  Find the steps that went wrong, and the skills that were missing there.
+    errors = await _analysed(await locate(failed), failed, tree, embedder, missing, crew) if locate else ()
+    # 5  Sample answers, for what can be learned; change the conditions, for what is lacking.
+    drawn = await _drawn([g.sample for g in graded], routes, crew) if routes else {}
+    needs = await _needs(graded, drawn, attributions, routes, crew) if routes else {}
+    # 6  Count.
+    found = make_diagnosis(
+        policy_version, graded, attributions, failures_per_cell, errors=errors, drawn=drawn, needs=needs
     )
+    return found, graded
 
 
-def _cell(
-    category: str, skill: str, items: Sequence[Graded], attributions: Mapping[str, Attribution], examples: int
-) -> CellDiagnosis:
-    judged = [g for g in items if g.verdict.judged]
-    failed = [g for g in judged if not g.verdict.correct]
-    correct = len(judged) - len(failed)
-    types = Counter(attributions[g.sample.id].error_type for g in failed)
-    # A failure that nobody explained tells the planner nothing: explained ones first.
-    told = sorted(failed, key=lambda g: not attributions[g.sample.id].description)[:examples]
-    return CellDiagnosis(
-        category,
-        skill,
-        attempts=len(judged),
-        correct=correct,
-        **wilson(correct, len(judged))._asdict(),
-        error_types=dict(sorted(types.items())),
-        failures=tuple(_failure(g, attributions[g.sample.id]) for g in told),
-    )
+def _check(
+    probe: Sequence[Sample], votes: VoteSettings | None, locate: Locate | None, routes: RouteSettings | None
+) -> None:
+    if not probe:
+        raise PoolError("the probe is empty; give a labelled set with at least one item")
+    if votes and (locate or routes):
+        raise ConfigError("diagnose: mistakes and routes compare with gold answers; leave them or the votes out")
 
 
-def _failure(item: Graded, attribution: Attribution) -> Failure:
-    return Failure(item.sample.id, item.sample.question, item.sample.answer.value, item.text, attribution)
+async def _graded(probe: Sequence[Sample], crew: Crew) -> tuple[Graded, ...]:
+    return await answer_all(
+        probe, crew.student, crew.judge, crew.mapper,
+        max_tokens=crew.max_tokens, workers=crew.workers, concurrency=crew.concurrency,
+        judge_file=crew.prompts.get("judge", ""),
+    )  # fmt: skip
+
+
+async def _voted(probe: Sequence[Sample], votes: VoteSettings, crew: Crew) -> tuple[Graded, ...]:
+    return vote(probe, await _drawn(probe, votes, crew), votes.least)
+
+
+async def _drawn(samples: Sequence[Sample], settings: VoteSettings | RouteSettings, crew: Crew) -> dict[str, Draws]:
+    return await draw_answers(
+        samples, crew.student, crew.mapper,
+        k=settings.k, seed=settings.seed,
+        max_tokens=crew.max_tokens, workers=crew.workers, concurrency=crew.concurrency,
+    )  # fmt: skip
+
+
+async def _skilled(
+    graded: Sequence[Graded], taxonomy: Taxonomy, embedder: EmbedderDoor | None, crew: Crew
+) -> tuple[tuple[Graded, ...], Taxonomy]:
+    """Give every item its canonical skill, and the tree that holds them all."""
+    samples = [g.sample for g in graded]
+    said = await name_skills(
+        samples, crew.analyst, crew.mapper, taxonomy,
+        workers=crew.workers, concurrency=crew.concurrency, prompt_file=crew.prompts.get("skill_analyst", ""),
+    )  # fmt: skip
+    named: dict[str, list[str]] = {}
+    for sample in samples:
+        named.setdefault(sample.category, []).append(said[sample.id])
+    names, tree = await canonicalise(named, taxonomy, embedder)
+    skills = [names[sample.category][said[sample.id]] for sample in samples]
+    return tuple(replace(g, sample=replace(g.sample, skills=(s,))) for g, s in zip(graded, skills, strict=True)), tree
+
+
+async def _attributed(failed: Sequence[Graded], crew: Crew) -> dict[str, Attribution]:
+    job = AttributeJob(crew.judge, crew.prompts.get("judge", ""))
+    spec = MapSpec(attribute_rows, job, crew.workers, crew.concurrency, "attribute")
+    return await collect(crew.mapper, spec, [{"id": g.sample.id, "graded": g} for g in failed], "attribution")
+
+
+async def _analysed(
+    located: Sequence[ErrorRecord],
+    failed: Sequence[Graded],
+    tree: Taxonomy,
+    embedder: EmbedderDoor | None,
+    settings: MissingSettings,
+    crew: Crew,
+) -> tuple[ErrorRecord, ...]:
+    return await find_missing_skills(
+        located, {g.sample.id: g.sample for g in failed}, crew.analyst, crew.mapper, tree,
+        workers=crew.workers, concurrency=crew.concurrency,
+        settings=settings, embedder=embedder, prompt_file=crew.prompts.get("error_analyst", ""),
+    )  # fmt: skip
+
+
+async def _needs(
+    graded: Sequence[Graded],
+    drawn: Mapping[str, Draws],
+    attributions: Mapping[str, Attribution],
+    settings: RouteSettings,
+    crew: Crew,
+) -> dict[str, Named]:
+    return await measure_needs(
+        graded, drawn, attributions, crew.student, crew.judge, crew.mapper,
+        settings=settings, max_tokens=crew.max_tokens, workers=crew.workers, concurrency=crew.concurrency,
+        prompts=crew.prompts,
+    )  # fmt: skip

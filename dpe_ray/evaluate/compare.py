@@ -9,13 +9,8 @@ from dpe_ray.evaluate.score import score
 from dpe_ray.types import CategoryChange, Comparison, Graded
 
 
-def compare(
-    before: Sequence[Graded],
-    after: Sequence[Graded],
-    config: DecisionConfig,
-    suite_of: Mapping[str, str] | None = None,
-) -> Comparison:
-    """Pair the items that both policies were judged on, and decide.
+def compare(before: Sequence[Graded], after: Sequence[Graded], config: DecisionConfig) -> Comparison:
+    """Pair the items of the gate suite that both policies were judged on, and decide.
 
     `rollback` when the macro change is not superior (its interval reaches 0), when a category fell for certain, or,
     with `guard: proven`, when one is not shown to be non-inferior; else `accept`, and the reasons name every category
@@ -32,6 +27,7 @@ def compare(
     decision = "rollback" if reasons else "accept"
     if decision == "accept":
         reasons = [f"macro rose by {macro.mean:+.3f} ({config.confidence:.0%} interval {low:+.3f} to {high:+.3f})."]
+    suite_of = {g.sample.id: config.suite for g in before}
     return Comparison(
         before=score(before, suite_of),
         after=score(after, suite_of),

@@ -2,17 +2,22 @@ r"""The answer that a completion gives, as text. Nothing is ever evaluated as co
 
 Where the answer stands, first rule that finds a place:
 
-1. what follows the last `answer:` (also `answer =`), on its line or else on the next line with text;
+1. what follows the last `answer:` (also `answer =`, `the correct option is:`, or a line `Answer`), on its line or else
+   on the next line with text; for a choice also the marked letter, such as `(B)` or `B.`, that a line about the answer
+   or the options leads to with its closing colon;
 2. inside the last `<answer>` tags, or the last `\boxed{...}`;
 3. what follows the last `the answer is`;
-4. last resort, for a completion that marks no answer: all of it when it is one short line; of a longer one, its last
-   line when that begins with a marked letter such as `(B)` or `B.`. A number in running text is never taken.
+4. for a choice, the option that a sentence names: `... is option B`, `B. red is the correct answer`;
+5. last resort, for a completion that marks no answer: its last or its first line when that begins with a marked letter
+   and the line beside it does not begin with another (that is a list); all of it when it is one short line.
+   A number in running text is never taken.
 
 What must stand there depends on the kind: exactly one letter of the options, exactly one number, or some words.
 """
 
 import re
 import unicodedata
+from collections.abc import Sequence
 
 from dpe_ray.grading.numbers import only_number
 from dpe_ray.types import AnswerKind
@@ -22,8 +27,27 @@ LONGEST = 20_000
 SHORT_WORDS = 6
 """Words of a reply that may be an answer without saying so."""
 
-_COLON = re.compile(r"\banswers?\s{0,3}(?:is|are)?\s{0,3}[:=]", re.IGNORECASE)
+_COLON = re.compile(
+    r"\b(?:answers?|(?:the|correct|right|best|closest|final)\s(?:option|choice)|(?:option|choice)(?=\s{1,3}is\b))"
+    r"\s{0,3}(?:is|are)?\s{0,3}[:=]|^[ \t]*(?:the |final |correct )*answer[ \t]*$",
+    re.IGNORECASE | re.MULTILINE,
+)
+_LEADS_TO_LETTER = re.compile(
+    r"\b(?!(?i:option|choice) \(?[A-Z]\b)(?i:answer|options?|choice|closest|correct)\b"
+    r"(?:(?!\b(?i:option|choice) \(?[A-Z]\b)[^\n]){0,200}:\s{0,9}"
+    r"(?=\(?[A-Z](?:[).:](?=\s)|\)?[ \t]*$))(?![^\n]*\n\s{0,9}\(?[A-Z][).:]\s)",
+    re.MULTILINE,
+)
 _PHRASE = re.compile(r"\b(?:answer|option|choice)\s+(?:is|would be|should be|must be)\s+", re.IGNORECASE)
+_NAMES_OPTION = re.compile(
+    r"\b(?i:is|be|to|with|match|matches|matching|choose|select|pick)\s+(?i:the\s+)?"
+    r"(?=(?i:option|choice|letter)\s+\(?[A-Z]\b)"
+)
+_IS_THE_ANSWER = re.compile(
+    r"^[ \t]*(?i:(?:so|thus|hence|therefore),?[ \t]+)?(?=(?i:option[ \t]+)?\(?[A-Z]\)?[.:]?[ \t][^\n]*"
+    r"\b(?i:is the (?:correct|right|best|closest|final) (?:answer|option|choice))\b)",
+    re.MULTILINE,
+)
 _BOXED = re.compile(r"\\(?:boxed|fbox)\s{0,3}\{")
 _PLACEHOLDER = re.compile(r"<[^<>]*>|\[\s*(?:your )?answer\s*\]|\.{2,}|_+", re.IGNORECASE)
 _REFUSAL = re.compile(
@@ -32,6 +56,7 @@ _REFUSAL = re.compile(
     re.IGNORECASE,
 )
 _MARKED_LETTER = re.compile(r"^(?:\(([a-z])\)|\[([a-z])\]|([a-z])(?:[).:]|$))(?=\s|$)", re.IGNORECASE)
+_MARKED_LINE = re.compile(r"^(?:option |choice )?[(\[]?([a-z])(?:[).:\]]|$)(?=\s|$)", re.IGNORECASE)
 _NAMED_LETTER = re.compile(
     r"^(?:the )?(?:correct )?(?:option|choice|letter) ?:? ?\(?([a-z])\)?(?![a-z])", re.IGNORECASE
 )
@@ -47,7 +72,7 @@ def extract_answer(text: str, kind: AnswerKind, letters: str = "") -> str | None
     `-1234.5`, `3/4`, `45%`; `text` gives the words without markup and end punctuation. Two different answers in the
     place of one give None.
     """
-    place = answer_span(text)
+    place = answer_span(text, letters if kind is AnswerKind.CHOICE else "")
     if place is None:
         return None
     if kind is AnswerKind.CHOICE:
@@ -57,13 +82,23 @@ def extract_answer(text: str, kind: AnswerKind, letters: str = "") -> str | None
     return place
 
 
-def answer_span(text: str) -> str | None:
-    """Cut out the words in the place of the answer, in plain characters; None without such a place or words in it."""
+def answer_span(text: str, letters: str = "") -> str | None:
+    """Cut out the words in the place of the answer, in plain characters; None without such a place or words in it.
+
+    With `letters`, places where only the letter of an option may stand are looked at too.
+    """
     plain = plain_text(text[-LONGEST:])
-    place = _after(_COLON, plain) or _tagged(plain) or _boxed(plain) or _after(_PHRASE, plain) or _unmarked(plain)
+    place = (
+        _after(plain, _COLON, *([_LEADS_TO_LETTER] if letters else []))
+        or _tagged(plain)
+        or _boxed(plain)
+        or _after(plain, _PHRASE)
+        or (_after(plain, _NAMES_OPTION, _IS_THE_ANSWER) if letters else None)
+        or _unmarked(plain)
+    )
     if place is None or _PLACEHOLDER.fullmatch(place.strip()):
         return None
-    return " ".join(place.split()).strip(" \"'").rstrip(" .;,!?:").strip(" \"'") or None
+    return " ".join(_balanced(place).split()).strip(" \"'").rstrip(" .;,!?:").strip(" \"'") or None
 
 
 def plain_text(text: str) -> str:
@@ -105,11 +140,11 @@ _MARKUP = (
 )
 
 
-def _after(marker: re.Pattern[str], text: str) -> str | None:
-    ends = [match.end() for match in marker.finditer(text)]
+def _after(text: str, *markers: re.Pattern[str]) -> str | None:
+    ends = [match.end() for marker in markers for match in marker.finditer(text)]
     if not ends:
         return None
-    rest = text[ends[-1] :].strip().split("\n", 1)[0].strip()
+    rest = text[max(ends) :].strip().split("\n", 1)[0].strip()
     return _tagged(rest) or _boxed(rest) or rest or None
 
 
@@ -131,13 +166,32 @@ def _boxed(text: str) -> str | None:
     return None
 
 
+def _balanced(place: str) -> str:
+    r"""Take off the closing braces of a box that opened before the place: of `\boxed{Answer: B}` stays `B`."""
+    while place.endswith("}") and place.count("}") > place.count("{"):
+        place = place[:-1].rstrip()
+    return place
+
+
 def _unmarked(text: str) -> str | None:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
+    own = [line for line in (_alone(lines[:2]), _alone(lines[:-3:-1])) if line]
+    if own:
+        return own[-1] if len({_marked(line) for line in own}) == 1 else None
     if not lines or _REFUSAL.search(text):
         return None
-    if len(lines) == 1 and len(lines[0].split()) <= SHORT_WORDS:
-        return lines[0]
-    return lines[-1] if _MARKED_LETTER.match(lines[-1]) else None
+    return lines[0] if len(lines) == 1 and len(lines[0].split()) <= SHORT_WORDS else None
+
+
+def _alone(lines: Sequence[str]) -> str | None:
+    """The first line when it begins with a marked letter and its neighbour does not begin with another."""
+    letters = [_marked(line) for line in lines]
+    return lines[0] if any(letters[:1]) and letters[-1] in (letters[0], "") else None
+
+
+def _marked(line: str) -> str:
+    found = _MARKED_LINE.match(line)
+    return found[1].upper() if found else ""
 
 
 def _letter(place: str, letters: str) -> str | None:

@@ -32,6 +32,12 @@ def is_right_answer(sample: Sample, answer: str) -> bool:
     return grade(sample, f"answer: {answer}").correct
 
 
+def chosen_letter(sample: Sample, text: str) -> str | None:
+    """The option that a completion chooses, by its letter or by the text of just one; None when it chooses none."""
+    letter = extract_answer(text, AnswerKind.CHOICE, sample.letters)
+    return letter or _letter_of_option(sample, answer_span(text, sample.letters) or "")
+
+
 def normalise(text: str) -> str:
     """Lower case, number words as digits, without articles, punctuation and double spaces."""
     words = re.findall(r"[^\W_]+(?:[.,'][^\W_]+)*|[%+-](?=\d)|%", plain_text(text).casefold())
@@ -40,9 +46,7 @@ def normalise(text: str) -> str:
 
 
 def _choice(sample: Sample, text: str) -> Verdict:
-    letter = extract_answer(text, AnswerKind.CHOICE, sample.letters)
-    if letter is None:
-        letter = _letter_of_option(sample, answer_span(text) or "")
+    letter = chosen_letter(sample, text)
     if letter is None:
         return Verdict(VerdictKind.UNPARSABLE, "choice@1", f"no single letter of {sample.letters} in the answer")
     return _verdict(letter == sample.answer.value.strip().upper(), "choice@1", letter, sample)

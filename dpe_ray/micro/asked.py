@@ -9,6 +9,16 @@ LABELS = {
     "validator": ("Category:", "Question:", "Options:", "Proposed answer:"),
     "judge": ("Question:", "Options:", "Reference answer:", "Student's answer:"),
     "skill analyst": ("Category:", "Question:", "Options:", "Known skills:"),
+    "error analyst": (
+        "Skills wanted:",
+        "Question:",
+        "Options:",
+        "Reference answer:",
+        "Student's answer:",
+        "Student's steps:",
+    ),
+    "skill lister": ("Category:", "Question:", "Options:", "Answer:"),
+    "observer": ("Question:", "Options:"),
     "reader": ("Question:", "Options:", "Known beforehand:", "Steps:"),
     "step judge": ("Question:", "Reference answer:", "Steps:"),
     "rationale writer": ("Question:", "Reference answer:"),
@@ -27,7 +37,7 @@ class Asked:
     """A prompt that was read."""
 
     role: str
-    """A key of LABELS, or solver."""
+    """A key of `LABELS`, or solver."""
     values: dict[str, str]
     """What stands behind each label, without the colon; absent labels are empty."""
 

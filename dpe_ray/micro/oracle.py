@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from dpe_ray.errors import BadRequest, ModelUnavailable, PoolError
+from dpe_ray.errors import BadRequest, ModelCutOff, ModelTimeout, ModelUnavailable, PoolError
 from dpe_ray.micro.asked import read_prompt
 from dpe_ray.micro.reader import CHOOSERS, lettered
 from dpe_ray.micro.roles import ROLES, Mind, OracleOptions, chance, pick
@@ -19,9 +19,9 @@ from dpe_ray.ports import EngineRequest
 from dpe_ray.types import Completion, PolicyRef
 
 OUTAGES = (
-    "503: the oracle plays an overloaded endpoint",
-    "timeout: the oracle plays an endpoint that hangs",
-    "cut: the oracle plays a connection that breaks off",
+    (ModelUnavailable, "an overloaded endpoint"),
+    (ModelTimeout, "an endpoint that hangs"),
+    (ModelCutOff, "a connection that breaks off"),
 )
 
 
@@ -46,17 +46,26 @@ class OracleEngine:
         """[n] answers. Raises ModelUnavailable for an image that plays an outage."""
         text, image = _first_user_turn(request)
         if chance(image, "outage") < self._options.outage_rate:
-            raise ModelUnavailable(OUTAGES[pick(image, "kind of outage", size=len(OUTAGES))])
+            kind, played = OUTAGES[pick(image, "kind of outage", size=len(OUTAGES))]
+            raise kind(f"the oracle plays {played}")
         await asyncio.sleep(self._options.latency_s)
         asked, scene = read_prompt(text), self._truth.get(image)
         if asked.role in CHOOSERS:
             log_probs = CHOOSERS[asked.role](asked)
             errs = chance(text, asked.role) < self._options.error_rate
             return lettered(log_probs[::-1] if errs else log_probs, request, text)
-        if request.logprobs:
+        if request.logprobs or request.top_logprobs:
             raise BadRequest("oracle: as a writer it has no log-probabilities; ask without logprobs")
         answers = [ROLES[asked.role](Mind(image, scene, self._options, i), asked) for i in range(request.n)]
+        if request.reply_schema is not None:
+            _require_json(answers, asked.role)
         return tuple(_limited(answer, request) for answer in answers)
+
+
+def _require_json(answers: Sequence[str], role: str) -> None:
+    """The forms of a role's replies are its own; those that are JSON pass for what was asked."""
+    if not all(answer.startswith("{") for answer in answers):
+        raise BadRequest(f"response_format: the oracle's {role} replies in text here; ask without it")
 
 
 def _limited(text: str, request: EngineRequest) -> Completion:

@@ -60,8 +60,8 @@ def lettered(log_probs: Sequence[float], request: EngineRequest, key: str) -> tu
     completions = []
     for index in range(request.n):
         letter, log_prob = _drawn(top, key, request.seed or 0, index) if request.temperature > 0 else top[0]
-        told = {"logprobs": (log_prob,), "token_ids": (ord(letter),)} if request.logprobs else {}
-        completions.append(Completion(letter, **told, top_logprobs=alternatives))
+        token_ids, logprobs = ((ord(letter),), (log_prob,)) if request.logprobs else ((), ())
+        completions.append(Completion(letter, token_ids, logprobs, top_logprobs=alternatives))
     return tuple(completions)
 
 

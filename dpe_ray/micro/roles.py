@@ -15,6 +15,7 @@ from typing import Any
 
 from dpe_ray.errors import ConfigError
 from dpe_ray.grading.rules import normalise
+from dpe_ray.micro.analyst import ANALYSTS
 from dpe_ray.micro.asked import SOLVER, Asked
 from dpe_ray.micro.reader import write_rationale
 from dpe_ray.micro.world import (
@@ -195,6 +196,7 @@ ROLES: dict[str, Callable[[Mind, Asked], str]] = {
     "skill analyst": _name_skill,
     "rationale writer": _reason,
     SOLVER: _solve,
+    **ANALYSTS,
 }
 """Role to the function that writes its reply."""
 

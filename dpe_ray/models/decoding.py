@@ -32,6 +32,8 @@ class Job:
     max_tokens: int
     seed: int
     stop: tuple[str, ...] = ()
+    top_logprobs: int | None = None
+    """Alternatives to tell per token; 0: the texts of the tokens alone, None: neither."""
 
 
 @dataclass
@@ -41,6 +43,7 @@ class _Row:
     job: Job
     tokens: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
+    likeliest: list[tuple[tuple[str, float], ...]] = field(default_factory=list)
     ended: bool = False
     """By an end token or stop text, not by the limit."""
 
@@ -62,7 +65,9 @@ def decode(model: Any, tokenizer: Any, jobs: Sequence[Job]) -> list[list[Complet
     live = rows
     for step in range(room):
         tokens, logprobs = _draw(logits, settings, draws[:, step])
-        open_rows = [i for i, more in enumerate(_record(live, tokens, logprobs, ends, tokenizer)) if more]
+        _record_likeliest(live, logprobs, tokenizer)
+        chosen = logprobs.gather(-1, tokens[:, None])[:, 0]
+        open_rows = [i for i, more in enumerate(_record(live, tokens, chosen, ends, tokenizer)) if more]
         if not open_rows:
             break
         if len(open_rows) <= (1 - _WORTH_DROPPING) * len(live):
@@ -143,7 +148,7 @@ class _Growing(DynamicLayer):
 
 
 def _draw(logits: Tensor, settings: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor]:
-    """Pick a token per row by inverting its distribution at the row's uniform number; tokens and log-probs [R]."""
+    """Pick a token [R] per row by inverting its distribution [R, V], which comes back too, at its uniform number."""
     temperature, top_p = settings[:, :1], settings[:, 1:]
     greedy = temperature <= 0
     logprobs = torch.log_softmax(logits.float() / torch.where(greedy, 1.0, temperature), -1)
@@ -156,7 +161,7 @@ def _draw(logits: Tensor, settings: Tensor, uniforms: Tensor) -> tuple[Tensor, T
         heights = probs.cumsum(-1, dtype=torch.float64)
         drawn = torch.searchsorted(heights, uniforms[:, None] * heights[:, -1:], right=True)
         tokens = torch.where(greedy, logprobs.argmax(-1, keepdim=True), drawn.clamp(max=probs.shape[-1] - 1))[:, 0]
-    return tokens, logprobs.gather(-1, tokens[:, None])[:, 0]
+    return tokens, logprobs
 
 
 def _nucleus(probs: Tensor, top_p: Tensor) -> Tensor:
@@ -172,6 +177,18 @@ def _uniforms(job: Job, room: int) -> Tensor:
     generator = torch.Generator().manual_seed(job.seed)
     drawn = torch.rand(job.n, job.max_tokens, generator=generator, dtype=torch.float64)
     return torch.nn.functional.pad(drawn, (0, room - job.max_tokens))
+
+
+def _record_likeliest(rows: Sequence[_Row], logprobs: Tensor, tokenizer: Any) -> None:
+    """Write the likeliest tokens of a step into the rows that ask for them; before `_record`, which may end a row."""
+    most = max((row.job.top_logprobs or 0 for row in rows), default=0)
+    if not most:
+        return
+    values, tokens = logprobs.topk(min(most, logprobs.shape[-1]), -1)
+    for row, row_values, row_tokens in zip(rows, values.tolist(), tokens.tolist(), strict=True):
+        if (wanted := row.job.top_logprobs) and not row.ended and len(row.tokens) < row.job.max_tokens:
+            texts = [tokenizer.decode([token]) for token in row_tokens[:wanted]]
+            row.likeliest.append(tuple(zip(texts, row_values[:wanted], strict=True)))
 
 
 def _record(rows: Sequence[_Row], tokens: Tensor, logprobs: Tensor, ends: frozenset[int], tokenizer: Any) -> list[bool]:
@@ -195,7 +212,16 @@ def _completion(row: _Row, tokenizer: Any) -> Completion:
     text = tokenizer.decode(row.tokens, skip_special_tokens=True)
     if row.job.stop and (at := _stop_at(row, tokenizer)) >= 0:
         text = text[:at]
-    return Completion(text, tuple(row.tokens), tuple(row.logprobs), row.ended, row.job.inputs["input_ids"].shape[1])
+    told = row.job.top_logprobs is not None
+    return Completion(
+        text,
+        tuple(row.tokens),
+        tuple(row.logprobs),
+        row.ended,
+        row.job.inputs["input_ids"].shape[1],
+        top_logprobs=tuple(row.likeliest),
+        tokens=tuple(tokenizer.decode([token]) for token in row.tokens) if told else (),
+    )
 
 
 def _end_tokens(model: Any) -> frozenset[int]:

@@ -128,6 +128,8 @@ class JournaledChat:
             "completion_tokens": reply.completion_tokens,
             "seconds": _since(start),
         }
+        if request.top_logprobs:
+            line["first_token"] = reply.first_token
         await asyncio.to_thread(self._journal.append, line)
         return reply
 
@@ -154,12 +156,15 @@ def _head(request: ChatRequest, key: str) -> dict[str, Any]:
         "top_p": request.top_p,
         "max_tokens": request.max_tokens,
         "seed": request.seed,
+        "images": sum(len(message.images) for message in request.messages),
+        "top_logprobs": request.top_logprobs,
     }
 
 
 def _reply(line: dict[str, Any]) -> ChatReply:
     tokens = line["prompt_tokens"], line["completion_tokens"]
-    return ChatReply(tuple(line["texts"]), line["answered_by"], line["key"], *tokens)
+    first = tuple(tuple((token, value) for token, value in choice) for choice in line.get("first_token", ()))
+    return ChatReply(tuple(line["texts"]), line["answered_by"], line["key"], *tokens, first_token=first)
 
 
 def _since(start: float) -> float:

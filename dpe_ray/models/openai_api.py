@@ -1,23 +1,26 @@
-"""The OpenAI form of requests and replies, as the endpoints of this run speak it. An unknown parameter is refused."""
+"""Requests in OpenAI's form, as the endpoints of this run read them. An unknown parameter is refused."""
 
-import time
-import uuid
-from collections.abc import Iterator, Sequence
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from dpe_ray.errors import BadRequest
 from dpe_ray.models.images import from_data_uri
-from dpe_ray.ports import EngineRequest
-from dpe_ray.types import Completion
+from dpe_ray.ports import MAX_TOP_LOGPROBS, EngineRequest
 
 Neutral = Literal[0] | None
+Stop = Annotated[str, Field(min_length=1)]
 DEFAULT_MAX_TOKENS = 512
+MAX_TEXTS = 2048
+"""Per call of embeddings, as OpenAI's API."""
 
 
 class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid")
+
+
+B = TypeVar("B", bound=_Body)
 
 
 class TextPart(_Body):
@@ -28,7 +31,7 @@ class TextPart(_Body):
 
 
 class ImageUrl(_Body):
-    """A data URI; nothing is fetched from elsewhere."""
+    """A data URI, or a URL that the endpoint may fetch."""
 
     url: str
     detail: Literal["auto"] = "auto"
@@ -49,9 +52,37 @@ class Turn(_Body):
 
 
 class PlainText(_Body):
-    """The only form of replies that engines know."""
+    """Free text."""
 
     type: Literal["text"]
+
+
+class JsonObject(_Body):
+    """Any JSON object."""
+
+    type: Literal["json_object"]
+
+
+class NamedSchema(_Body):
+    """A JSON schema; replies meet it whether `strict` is asked for or not."""
+
+    name: str
+    description: str | None = None
+    schema_: Annotated[dict[str, Any], Field(alias="schema")]
+    strict: bool | None = None
+
+
+class JsonSchema(_Body):
+    """JSON of a certain form."""
+
+    type: Literal["json_schema"]
+    json_schema: NamedSchema
+
+
+class StreamOptions(_Body):
+    """What a stream tells besides."""
+
+    include_usage: bool = False
 
 
 class ChatBody(_Body):
@@ -65,89 +96,91 @@ class ChatBody(_Body):
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
     seed: int | None = None
-    stop: str | Annotated[list[str], Field(max_length=4)] | None = None
+    stop: Stop | Annotated[list[Stop], Field(max_length=4)] | None = None
     logprobs: bool | None = None
-    stream: Literal[False] | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=MAX_TOP_LOGPROBS)] | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
     user: str | None = None
-    response_format: PlainText | None = None
-    top_logprobs: Neutral = None
+    response_format: Annotated[PlainText | JsonObject | JsonSchema, Field(discriminator="type")] | None = None
     frequency_penalty: Neutral = None
     presence_penalty: Neutral = None
 
+    def image_urls(self) -> list[str]:
+        """URLs that are no data URIs, in order."""
+        parts = [part for turn in self.messages if not isinstance(turn.content, str) for part in turn.content]
+        urls = [part.image_url.url for part in parts if isinstance(part, ImagePart)]
+        return [url for url in urls if not url.startswith("data:")]
 
-def read_body(data: object, model: str) -> EngineRequest:
-    """Check a decoded JSON body sent to `model`. Raises BadRequest that names the parameter, PoolError for an image."""
+
+class EmbeddingBody(_Body):
+    """`POST /v1/embeddings`."""
+
+    model: str
+    input: Stop | Annotated[list[Stop], Field(min_length=1, max_length=MAX_TEXTS)]
+    encoding_format: Literal["float", "base64"] = "float"
+    user: str | None = None
+
+    @property
+    def texts(self) -> list[str]:
+        """What to embed, in order."""
+        return [self.input] if isinstance(self.input, str) else self.input
+
+
+def read_chat(data: object, model: str) -> ChatBody:
+    """Check a decoded JSON body sent to `model`. Raises BadRequest that names the parameter."""
+    body = _checked(ChatBody, data, model)
+    if body.top_logprobs is not None and not body.logprobs:
+        raise BadRequest("top_logprobs: needs logprobs: true")
+    if body.stream_options and not body.stream:
+        raise BadRequest("stream_options: needs stream: true")
+    return body
+
+
+def read_embedding(data: object, model: str) -> EmbeddingBody:
+    """As `read_chat`."""
+    return _checked(EmbeddingBody, data, model)
+
+
+def engine_request(body: ChatBody, fetched: Mapping[str, bytes]) -> EngineRequest:
+    """Decode what was checked; `fetched` holds the bytes of `body.image_urls()`. Raises PoolError for a data URI."""
+    return EngineRequest(
+        tuple(_turn(turn, fetched) for turn in body.messages),
+        body.n,
+        body.temperature,
+        body.top_p,
+        body.max_completion_tokens or body.max_tokens or DEFAULT_MAX_TOKENS,
+        body.seed,
+        bool(body.logprobs),
+        (body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ()),
+        body.top_logprobs or 0,
+        _schema(body.response_format),
+    )
+
+
+def _checked(kind: type[B], data: object, model: str) -> B:
     try:
-        body = ChatBody.model_validate(data)
+        body = kind.model_validate(data)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(str(part) for part in first["loc"]) or "body"
         what = "this endpoint does not support it" if first["type"] == "extra_forbidden" else first["msg"]
         raise BadRequest(f"{key}: {what}") from error
-    if body.model != model:
-        raise BadRequest(f"model: this endpoint serves {model!r}, not {body.model!r}")
-    limit = body.max_completion_tokens or body.max_tokens or DEFAULT_MAX_TOKENS
-    stop = (body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ())
-    return EngineRequest(
-        tuple(_turn(turn) for turn in body.messages),
-        body.n,
-        body.temperature,
-        body.top_p,
-        limit,
-        body.seed,
-        bool(body.logprobs),
-        stop,
-    )
+    asked = getattr(body, "model", model)
+    if asked != model:
+        raise BadRequest(f"model: this endpoint serves {model!r}, not {asked!r}")
+    return body
 
 
-def reply_body(completions: Sequence[Completion], model: str, version: int, logprobs: bool) -> dict[str, Any]:
-    """A `chat.completion`; the policy version is its system_fingerprint, as `v3`."""
-    prompt = completions[0].prompt_tokens if completions else 0
-    written = sum(len(c.token_ids) or len(c.text.split()) for c in completions)  # words where an engine has no tokens
-    return {
-        "id": f"chatcmpl-{uuid.uuid4().hex}",
-        "object": "chat.completion",
-        "created": int(time.time()),
-        "model": model,
-        "system_fingerprint": f"v{version}",
-        "choices": [_choice(index, completion, logprobs) for index, completion in enumerate(completions)],
-        "usage": {"prompt_tokens": prompt, "completion_tokens": written, "total_tokens": prompt + written},
-    }
+def _schema(form: PlainText | JsonObject | JsonSchema | None) -> dict[str, Any] | None:
+    if isinstance(form, JsonSchema):
+        return form.json_schema.schema_
+    return {"type": "object"} if isinstance(form, JsonObject) else None
 
 
-def error_body(message: str, kind: str) -> dict[str, Any]:
-    """An error as OpenAI's clients read it."""
-    param, colon, _ = message.partition(":")
-    named = param if colon and param.replace("_", "").replace(".", "").isalnum() else None
-    return {"error": {"message": message, "type": kind, "param": named, "code": None}}
-
-
-def models_body(model: str) -> dict[str, Any]:
-    """`GET /v1/models`."""
-    return {"object": "list", "data": [{"id": model, "object": "model", "created": 0, "owned_by": "dpe-ray"}]}
-
-
-def _turn(turn: Turn) -> tuple[str, str, tuple[bytes, ...]]:
+def _turn(turn: Turn, fetched: Mapping[str, bytes]) -> tuple[str, str, tuple[bytes, ...]]:
     if isinstance(turn.content, str):
         return turn.role, turn.content, ()
     text = "\n".join(part.text for part in turn.content if isinstance(part, TextPart))
-    return turn.role, text, tuple(_images(turn.content))
-
-
-def _images(parts: Sequence[TextPart | ImagePart]) -> Iterator[bytes]:
-    for part in parts:
-        if isinstance(part, ImagePart):
-            yield from_data_uri(part.image_url.url)
-
-
-def _choice(index: int, completion: Completion, logprobs: bool) -> dict[str, Any]:
-    tokens: list[dict[str, Any]] = [
-        {"token": f"token_id:{token}", "logprob": value, "bytes": None, "top_logprobs": []}
-        for token, value in zip(completion.token_ids, completion.logprobs, strict=True)
-    ]
-    return {
-        "index": index,
-        "message": {"role": "assistant", "content": completion.text},
-        "finish_reason": "stop" if completion.finished else "length",
-        "logprobs": {"content": tokens} if logprobs else None,
-    }
+    urls = [part.image_url.url for part in turn.content if isinstance(part, ImagePart)]
+    return turn.role, text, tuple(fetched[url] if url in fetched else from_data_uri(url) for url in urls)

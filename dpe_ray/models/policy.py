@@ -14,6 +14,9 @@ from PIL import Image
 from dpe_ray.errors import ModelError
 from dpe_ray.types import PolicyRef
 
+PROJECTORS = ("multi_modal_projector", "mm_projector", "merger", "connector", "aligner")
+"""Names that checkpoints give to the module between the picture tower and the language model."""
+
 Turn = tuple[str, str, Sequence[Image.Image]]
 """Role, text and the images in front of the text."""
 
@@ -26,11 +29,15 @@ class LoadedPolicy:
     processor: Any
 
 
-def load_policy(ref: PolicyRef, *, trainable: str = "", lora_rank: int = 16, lora_alpha: int = 32) -> LoadedPolicy:
+def load_policy(
+    ref: PolicyRef, *, trainable: str = "", lora_rank: int = 16, lora_alpha: int = 32, projector: bool = False
+) -> LoadedPolicy:
     """Load base and adapter; safetensors only, no remote code, the dtype of the checkpoint. Raises ModelError.
 
     `trainable`: "" freezes everything; "lora" continues `ref.adapter` or begins an adapter on the linear layers of the
-    language model (what vLLM can serve); "full" trains all weights, an adapter merged first.
+    language model (what vLLM can serve); "full" trains all weights, an adapter merged first. `projector` opens the
+    projector beside an adapter: a new adapter then carries a whole copy of it, which transformers and PEFT load but
+    vLLM does not.
     """
     if trainable not in ("", "lora", "full"):
         raise ValueError(f'trainable is "", "lora" or "full", not {trainable!r}')
@@ -46,7 +53,9 @@ def load_policy(ref: PolicyRef, *, trainable: str = "", lora_rank: int = 16, lor
         if ref.adapter:
             model = _with_adapter(model, ref.adapter, trainable)
         elif trainable == "lora":
-            model = _with_new_adapter(model, lora_rank, lora_alpha)
+            model = _with_new_adapter(model, lora_rank, lora_alpha, projector)
+        if trainable == "lora":
+            _freeze_projector(model, projector)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         place = f"{ref.base} with adapter {ref.adapter}" if ref.adapter else ref.base
         reason = " ".join(str(error).split())[:300]
@@ -66,10 +75,8 @@ def render(processor: Any, text: str, images: Sequence[Image.Image]) -> dict[str
 def render_turns(processor: Any, turns: Sequence[Turn]) -> dict[str, Any]:
     """As `render`, for a whole conversation. Raises ValueError when a text holds one of the model's control tokens."""
     messages = []
-    special = set(processor.tokenizer.all_special_tokens)
     for role, text, images in turns:
-        if found := next((token for token in special if token in text), None):
-            raise ValueError(f"text holds {found!r}, which the model reads as a control token; remove it")
+        _require_plain(processor, text)
         parts: list[dict[str, Any]] = [{"type": "image"} for _ in images]
         messages.append({"role": role, "content": [*parts, {"type": "text", "text": text}]})
     prompt = processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
@@ -77,6 +84,27 @@ def render_turns(processor: Any, turns: Sequence[Turn]) -> dict[str, Any]:
     bos = processor.tokenizer.bos_token
     twice = bool(bos) and prompt.startswith(bos)  # some templates write it, some leave it to the tokenizer
     return dict(processor(text=prompt, images=pictures or None, return_tensors="pt", add_special_tokens=not twice))
+
+
+def in_projector(weight: str) -> bool:
+    """Tell by its name whether a weight belongs to the projector, in whatever model."""
+    return not set(PROJECTORS).isdisjoint(weight.split("."))
+
+
+def pad_token(processor: Any) -> int:
+    """Id of the padding token; the end token for tokenizers that have none."""
+    tokenizer = processor.tokenizer
+    return int(tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id)
+
+
+def answer_ids(policy: LoadedPolicy, text: str) -> tuple[int, ...]:
+    """[T] tokens of an assistant's turn as the policy would sample them, its end token included.
+
+    Raises ValueError when the text holds one of the model's control tokens.
+    """
+    _require_plain(policy.processor, text)
+    tokenizer = policy.processor.tokenizer
+    return (*tokenizer(text, add_special_tokens=False)["input_ids"], _end_of_turn(policy))
 
 
 def save_policy(model: Any, processor: Any, out: str | Path) -> None:
@@ -93,6 +121,24 @@ def save_policy(model: Any, processor: Any, out: str | Path) -> None:
         _name_as_on_the_hub(folder)
 
 
+def _require_plain(processor: Any, text: str) -> None:
+    if found := next((token for token in processor.tokenizer.all_special_tokens if token in text), None):
+        raise ValueError(f"text holds {found!r}, which the model reads as a control token; remove it")
+
+
+def _end_of_turn(policy: LoadedPolicy) -> int:
+    """Find the token that ends generation and that the chat template writes behind an answer.
+
+    Some templates write none (LLaVA 1.5): then it is the tokenizer's own.
+    """
+    stated = policy.model.generation_config.eos_token_id
+    ends = stated if isinstance(stated, list) else [stated]
+    tokenizer = policy.processor.tokenizer
+    said = [{"role": role, "content": [{"type": "text", "text": "x"}]} for role in ("user", "assistant")]
+    written = tokenizer(policy.processor.apply_chat_template(said, tokenize=False), add_special_tokens=False)
+    return next((id_ for id_ in reversed(written["input_ids"]) if id_ in ends), int(tokenizer.eos_token_id))
+
+
 def _with_adapter(model: Any, adapter: str, trainable: str) -> Any:
     from peft import PeftModel
 
@@ -102,14 +148,28 @@ def _with_adapter(model: Any, adapter: str, trainable: str) -> Any:
     return model.merge_and_unload().requires_grad_(True)
 
 
-def _with_new_adapter(model: Any, rank: int, alpha: int) -> Any:
+def _freeze_projector(model: Any, open_: bool) -> None:
+    """Keep a projector that an adapter carries as it is, unless it is to be trained."""
+    trained = [weight for name, weight in model.named_parameters() if in_projector(name) and weight.requires_grad]
+    if open_ and not trained:
+        raise ValueError(f"its adapter carries no projector ({', '.join(PROJECTORS)}) that could be trained")
+    for weight in trained:
+        weight.requires_grad_(open_)
+
+
+def _with_new_adapter(model: Any, rank: int, alpha: int, projector: bool) -> Any:
     from peft import LoraConfig, get_peft_model
     from torch import nn
 
     linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
     leaves = sorted({name.rsplit(".", 1)[1] for name in linear if "language_model." in name})
     target = rf".*\blanguage_model\..*\.({'|'.join(leaves)})"
-    return get_peft_model(model, LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=0.0, target_modules=target))
+    leaf_names = {name.rsplit(".", 1)[-1] for name, _ in model.named_modules()}
+    whole = [name for name in PROJECTORS if name in leaf_names] if projector else None
+    return get_peft_model(
+        model,
+        LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=0.0, target_modules=target, modules_to_save=whole),
+    )
 
 
 def _name_as_on_the_hub(folder: Path) -> None:

@@ -16,7 +16,7 @@ from dpe_ray.models.decoding import Job, decode
 from dpe_ray.models.images import decode as decode_image
 from dpe_ray.models.images import read_bytes
 from dpe_ray.models.policy import LoadedPolicy, load_policy, render, render_turns
-from dpe_ray.ports import EngineRequest
+from dpe_ray.ports import MAX_TOP_LOGPROBS, EngineRequest
 from dpe_ray.seeds import child_seed
 from dpe_ray.types import Completion, PolicyRef, Prompt, Rollout, RolloutGroup
 
@@ -115,6 +115,8 @@ class TransformersEngine:
             (not 0 <= request.temperature <= 10, "temperature", "0 to 10"),
             (not 0 < request.top_p <= 1, "top_p", "above 0, up to 1"),
             (request.max_tokens < 1, "max_tokens", "at least 1"),
+            (not 0 <= request.top_logprobs <= MAX_TOP_LOGPROBS, "top_logprobs", f"0 to {MAX_TOP_LOGPROBS}"),
+            (request.reply_schema is not None, "response_format", "text; this engine cannot hold to a form"),
         ):
             if wrong:
                 raise BadRequest(f"{name}: must be {right}")
@@ -133,7 +135,8 @@ class TransformersEngine:
         except (PoolError, ValueError, StopIteration) as error:  # the last: more placeholders than images
             raise BadRequest(f"messages: {error}") from error
         seed = secrets.randbits(31) if request.seed is None else request.seed % 2**63
-        job = Job(inputs, request.n, request.temperature, request.top_p, request.max_tokens, seed, request.stop)
+        top = request.top_logprobs if request.logprobs or request.top_logprobs else None
+        job = Job(inputs, request.n, request.temperature, request.top_p, request.max_tokens, seed, request.stop, top)
         self._check_length(job)
         return job
 

@@ -16,19 +16,25 @@ _MEANING = {
 }
 
 
-def instruction(cell: CellDiagnosis) -> str:
+def instruction(cell: CellDiagnosis, missing: Sequence[str] = ()) -> str:
     """Say in at most 400 characters which errors a new sample should provoke.
 
-    Holds words of a model about failed answers: data for the planner, on one line, without control characters.
+    `missing` are the skills that errors lacked, in the analyst's words. Holds words of a model about failed answers:
+    data for the planner, on one line, without control characters.
     """
     skill = cell.skill.replace("_", " ")
-    if not cell.attempts:
+    if cell.attempts:
+        parts = [f"Exercise {skill}: {cell.correct} of {cell.attempts} answers were right."]
+    elif missing:
+        parts = [f"Exercise {skill}: errors elsewhere lacked it."]
+    else:
         return f"Exercise {skill}: nothing is known about this cell yet."
-    parts = [f"Exercise {skill}: {cell.correct} of {cell.attempts} answers were right."]
     causes = [_MEANING[name] for name in _most_frequent(cell.error_types) if name in _MEANING][:2]
     if causes:
         parts.append(f"Mostly {' and '.join(causes)}.")
-    if seen := _descriptions(cell):
+    if lacked := _first_two(missing):
+        parts.append("Missing: " + "; ".join(lacked) + ".")
+    if seen := _first_two([f.attribution.description for f in cell.failures]):
         parts.append("Seen: " + "; ".join(seen) + ".")
     return _line(" ".join(parts), LONGEST)
 
@@ -37,9 +43,9 @@ def _most_frequent(counts: dict[str, int]) -> list[str]:
     return sorted(counts, key=lambda name: (-counts[name], name))
 
 
-def _descriptions(cell: CellDiagnosis) -> Sequence[str]:
-    texts = [_line(f.attribution.description, LONGEST_DESCRIPTION).rstrip(".") for f in cell.failures]
-    return list(dict.fromkeys(text for text in texts if text))[:2]
+def _first_two(texts: Sequence[str]) -> Sequence[str]:
+    lines = [_line(text, LONGEST_DESCRIPTION).rstrip(".") for text in texts]
+    return list(dict.fromkeys(line for line in lines if line))[:2]
 
 
 def _line(text: str, longest: int) -> str:

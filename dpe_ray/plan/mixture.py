@@ -1,36 +1,24 @@
-"""Mixture weights over cells: weak cells get more (DPE, arXiv 2602.22859, public code), no category gets nothing."""
+"""From unscaled weights to a mixture: an exploration floor under every category, and the control that shuffles it."""
 
-from collections.abc import Mapping, Sequence
-
-from dpe_ray.types import CellDiagnosis
-
-TIERS = ((0.70, 2.0), (0.75, 1.5), (0.85, 1.0), (0.90, 0.8))
-"""(accuracy below, utility), DPE's."""
-MASTERED = 0.5
-"""Utility above the last tier."""
+from collections.abc import Mapping
+from random import Random
 
 
-def tiered(accuracy: float) -> float:
-    """u(a): 2.0 below .70, 1.5 below .75, 1.0 below .85, 0.8 below .90, else 0.5."""
-    return next((utility for limit, utility in TIERS if accuracy < limit), MASTERED)
+def mixture(weights: Mapping[str, float], categories: Mapping[str, str], floor: float) -> dict[str, float]:
+    """Scale weights per cell (0 or more) to sum 1, every category lifted to at least `floor`.
 
-
-def mixture(cells: Sequence[CellDiagnosis], floor: float) -> dict[str, float]:
-    """Weight per `category/skill`, summing to 1: w = u / sum u, every category lifted to at least `floor`.
-
-    A cell without a judged item takes the accuracy of its category; a category without any gets the floor, split
-    evenly: its weakness is unknown, not proven. A floor too high for the number of categories becomes an even share.
+    A category of which no cell weighs anything shares its floor evenly. A floor too high for the number of categories
+    becomes an even share.
     """
-    utilities = _utilities(cells)
-    by_category: dict[str, list[CellDiagnosis]] = {}
-    for cell in cells:
-        by_category.setdefault(cell.category, []).append(cell)
-    raw = {name: sum(utilities[c.cell] for c in members) for name, members in by_category.items()}
+    by_category: dict[str, list[str]] = {}
+    for cell in weights:
+        by_category.setdefault(categories[cell], []).append(cell)
+    raw = {name: sum(weights[cell] for cell in cells) for name, cells in by_category.items()}
     lifted = with_floor(raw, floor)
     return {
-        cell.cell: lifted[name] * (utilities[cell.cell] / raw[name] if raw[name] else 1 / len(members))
-        for name, members in by_category.items()
-        for cell in members
+        cell: lifted[name] * (weights[cell] / raw[name] if raw[name] else 1 / len(cells))
+        for name, cells in by_category.items()
+        for cell in cells
     }
 
 
@@ -49,13 +37,10 @@ def with_floor(raw: Mapping[str, float], floor: float) -> dict[str, float]:
         lifted |= low
 
 
-def _utilities(cells: Sequence[CellDiagnosis]) -> dict[str, float]:
-    judged: dict[str, tuple[int, int]] = {}
-    for cell in cells:
-        n, correct = judged.get(cell.category, (0, 0))
-        judged[cell.category] = (n + cell.attempts, correct + cell.correct)
-    utilities = {}
-    for cell in cells:
-        n, correct = (cell.attempts, cell.correct) if cell.attempts else judged[cell.category]
-        utilities[cell.cell] = tiered(correct / n) if n else 0.0
-    return utilities
+def permuted(weights: Mapping[str, float], seed: int) -> dict[str, float]:
+    """Control: deal the same weights out anew among the cells, whoever is weak."""
+    names = sorted(weights)
+    dealt = [weights[name] for name in names]
+    Random(seed).shuffle(dealt)
+    anew = dict(zip(names, dealt, strict=True))
+    return {name: anew[name] for name in weights}

@@ -109,6 +109,34 @@ def cell_bytes(value: Any, beside: str) -> bytes:
     raise PoolError(f"{beside}: an image is {type(value).__name__}, not bytes, path or URL")
 
 
+class Beside:
+    """Images that a file names by a path from one folder: its own, or one that lies in it.
+
+    Which one is settled by the first image, so that equal names in two folders are never mixed up.
+    """
+
+    def __init__(self, file: str) -> None:
+        self._folder = _parent(file)
+        self._root = ""
+
+    def read(self, *names: str) -> bytes:
+        """Read the first of the names that is there. Raises PoolError when none is."""
+        for root in [self._root] if self._root else self._folders():
+            for name in names:
+                absolute = "://" in name or name.startswith("/")
+                found = _found(name, name if absolute else root + name, "")
+                if not found.error:
+                    self._root = self._root if absolute else root
+                    return found.data
+        raise PoolError(f"image {names[0]} lies neither in {self._root or self._folder} nor in a folder in it")
+
+    def _folders(self) -> Iterator[str]:
+        yield self._folder or "./"
+        fs, path = fsspec.core.url_to_fs(self._folder or ".")
+        folders = sorted(str(entry["name"]) for entry in fs.ls(path, detail=True) if entry["type"] == "directory")
+        yield from ((fs.unstrip_protocol(name) if "://" in self._folder else name) + "/" for name in folders)
+
+
 def pick_key(names: Sequence[str], wanted: Sequence[str], where: str) -> str:
     """First of the wanted names that is there. Raises PoolError that lists what there is."""
     for name in wanted:

@@ -15,10 +15,11 @@ STUDENT = "student"
 
 @dataclass(frozen=True)
 class Price:
-    """US dollars per million tokens."""
+    """US dollars: `input` and `output` per million tokens, `image` per thousand images sent."""
 
     input: float = 0.0
     output: float = 0.0
+    image: float = 0.0
 
 
 def read_calls(journal: Path) -> list[dict[str, Any]]:
@@ -49,6 +50,7 @@ def cost(calls: Iterable[Mapping[str, Any]], prices: Mapping[str, Price], stage_
             continue
         price = prices.get(call["endpoint"], Price())
         usd = (call["prompt_tokens"] * price.input + call["completion_tokens"] * price.output) / 1e6
+        usd += call["images"] * price.image / 1e3
         tokens = call["prompt_tokens"] + call["completion_tokens"]
         total += Cost(1, int(call["role"] != STUDENT), tokens, usd)
     return total

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from dpe_ray.config import RunConfig
 from dpe_ray.errors import BudgetExceeded
 from dpe_ray.evaluate.score import score
-from dpe_ray.rounds.ledger import Price, write_ledger
-from dpe_ray.rounds.record import RoundRecord, stopped_record, summary
+from dpe_ray.rounds.ledger import Price, cost, read_calls, write_ledger
+from dpe_ray.rounds.record import Cost, RoundRecord, stopped_record, summary
 from dpe_ray.rounds.results import Notify, RoundResults, verdict_stage
 from dpe_ray.rounds.round import RoundStages, run_round
 from dpe_ray.rounds.store import RunFolder
@@ -28,7 +28,7 @@ class Loop:
         """`suites` holds the samples of `gate` and `final` by id; `suite_of` names the suite of a final sample."""
         self._config, self._run, self._stages, self._suites, self._notify = config, run, stages, suites, notify
         self._suite_of = suite_of
-        self._prices = {name: Price(m.price.input, m.price.output) for name, m in config.models.items()}
+        self._prices = {name: Price(**m.price.model_dump()) for name, m in config.models.items()}
         self._records: list[RoundRecord] = []
 
     async def run(self, base: PolicyRef, until_round: int = 0) -> PolicyRef:
@@ -69,15 +69,22 @@ class Loop:
             return self._write("complete")
         before, after = await self._final("base", base), await self._final("final", kept)
         write_ledger(self._run.path)
-        self._write("complete", before, after)
+        spent = cost(read_calls(self._run.path / "journal"), self._prices, "final")
+        self._write("complete", before, after, spent)
 
     async def _final(self, name: str, policy: PolicyRef) -> SuiteScore:
         folder = self._run.final()
         stage = verdict_stage(folder, name, self._suites["final"])
-        graded = await folder.step(stage, lambda: self._stages.measure(policy, "final"))
+        graded = await folder.step(stage, lambda: self._stages.measure(policy, "final", 0))
         measured = score(graded, self._suite_of)
         self._notify(f"{name:<6}  macro {measured.macro:.3f} on {measured.n} final items")
         return measured
 
-    def _write(self, status: str, base: SuiteScore | None = None, final: SuiteScore | None = None) -> None:
-        self._run.write_summary(summary(status, self._records, base, final))
+    def _write(
+        self,
+        status: str,
+        base: SuiteScore | None = None,
+        final: SuiteScore | None = None,
+        final_cost: Cost | None = None,
+    ) -> None:
+        self._run.write_summary(summary(status, self._records, base, final, final_cost or Cost()))

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from dpe_ray.supply.supplier import Supplied
+from dpe_ray.supply.supplier import Supplied, SupplierYield
 from dpe_ray.types import Comparison, DataPlan, PolicyRef, SuiteScore, TrainResult
 
 SCHEMA = 1
@@ -52,7 +52,9 @@ class RoundRecord:
     shortfall: dict[str, int]
     """Samples missing per cell; never padded."""
     closed_by: str = ""
-    """What ended supply: quota, exhausted, budget or pool."""
+    """What ended supply, as `Supplied.closed_by`."""
+    suppliers: dict[str, SupplierYield] = field(default_factory=dict)
+    """In the order in which they were asked; their `proposed` and `accepted` sum to those above."""
     train_steps: int = 0
     reward_first: float | None = None
     """Mean reward of the first tenth of the steps."""
@@ -76,7 +78,7 @@ def close_record(
     """A round's results as its record; without a comparison nothing was trained, and the loop stops."""
     first, last = _reward_ends(trained)
     decision, kept = "stop", start
-    reasons: tuple[str, ...] = ("no sample was accepted, so nothing was trained",)
+    reasons: tuple[str, ...] = (f"no sample was accepted, so nothing was trained; {supplied.closed_by} closed supply",)
     if trained and comparison:
         decision, reasons = comparison.decision, comparison.reasons
         kept = start if decision == "rollback" else trained.policy
@@ -92,6 +94,7 @@ def close_record(
         rejected=dict(sorted(Counter(r.gate for r in supplied.rejections).items())),
         shortfall=supplied.shortfall,
         closed_by=supplied.closed_by,
+        suppliers=supplied.by_supplier,
         train_steps=trained.steps if trained else 0,
         reward_first=first,
         reward_last=last,
@@ -124,15 +127,21 @@ def _reward_ends(trained: TrainResult | None) -> tuple[float | None, float | Non
 
 
 def summary(
-    status: str, records: Sequence[RoundRecord], base: SuiteScore | None, final: SuiteScore | None
+    status: str,
+    records: Sequence[RoundRecord],
+    base: SuiteScore | None,
+    final: SuiteScore | None,
+    final_cost: Cost = Cost(),
 ) -> dict[str, Any]:
-    """The tree of summary.json; `status` is running, complete or failed."""
+    """The tree of summary.json; `status` is running, complete or failed. `cost` sums closed rounds and final suites."""
     return {
         "schema": SCHEMA,
         "status": status,
         "base": _score(base),
         "final": _score(final),
         "rounds": [_round(record) for record in records],
+        "final_cost": _cost(final_cost),
+        "cost": _cost(sum((record.cost for record in records), final_cost)),
     }
 
 
@@ -148,14 +157,19 @@ def _round(record: RoundRecord) -> dict[str, Any]:
         "quota": record.quota,
         "shortfall": record.shortfall,
         "closed_by": record.closed_by,
+        "suppliers": {name: asdict(part) for name, part in record.suppliers.items()},
         "train": {
             "steps": record.train_steps,
             "reward_first": record.reward_first,
             "reward_last": record.reward_last,
         },
         "seconds": {stage: round(seconds, 2) for stage, seconds in record.seconds.items()},
-        "cost": {"calls": record.cost.calls, "tokens": record.cost.tokens, "usd": round(record.cost.usd, 6)},
+        "cost": _cost(record.cost),
     }
+
+
+def _cost(cost: Cost) -> dict[str, Any]:
+    return {"calls": cost.calls, "tokens": cost.tokens, "usd": round(cost.usd, 6)}
 
 
 def _score(score: SuiteScore | None) -> dict[str, Any] | None:

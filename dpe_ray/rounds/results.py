@@ -80,6 +80,22 @@ def verdict_stage(folder: StageFolder, name: str, samples: Mapping[str, Sample])
     return Stage(name, lambda graded: folder.save_verdicts(name, graded), lambda: folder.load_verdicts(name, samples))
 
 
+def earlier_answers(
+    run: RunFolder, version: int, suite: str, index: int, samples: Mapping[str, Sample]
+) -> tuple[Graded, ...]:
+    """What this policy answered on `gate` in a round before `index`, or as the base on `final`; empty when nothing."""
+    places = [(run.final(), "base")] if suite == "final" and version == 0 else []
+    if suite == "gate":
+        places = [(run.round(i), name) for i in range(1, index) for name in _measured(run.round(i), i, version)]
+    return next((f.load_verdicts(name, samples) for f, name in places if name in f.seconds()), ())
+
+
+def _measured(folder: StageFolder, index: int, version: int) -> list[str]:
+    """The sets of verdicts in which a closed round measured this policy: its start `before`, its candidate `after`."""
+    start = folder.load_json("record", RoundRecord).start.version
+    return [name for name, measured in (("before", start), ("after", index)) if measured == version]
+
+
 def told(result: object) -> str:
     """A stage's product in a few words for the progress line."""
     match result:

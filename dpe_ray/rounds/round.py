@@ -22,8 +22,8 @@ class RoundStages:
     """(policy, plan, round) -> accepted samples and rejections."""
     finetune: Callable[[PolicyRef, Sequence[Sample], DataPlan, int], Awaitable[TrainResult]]
     """(policy, samples, plan, round) -> the candidate policy; the plan says how much is replayed."""
-    measure: Callable[[PolicyRef, str], Awaitable[tuple[Graded, ...]]]
-    """(policy, `gate` or `final`) -> every item of those suites, graded; a policy is asked once."""
+    measure: Callable[[PolicyRef, str, int], Awaitable[tuple[Graded, ...]]]
+    """(policy, `gate` or `final`, round) -> every item of those suites, graded; a policy is asked once."""
 
 
 async def run_round(
@@ -43,8 +43,8 @@ async def run_round(
     # 5  Fine-tune on what passed the gates.
     trained = await step(results.training, lambda: stages.finetune(policy, supplied.samples, plan, index))
     # 6  Did it help, did it hurt? Both policies on the same held-out items.
-    before = await step(results.before, lambda: stages.measure(policy, "gate"))
-    after = await step(results.after, lambda: stages.measure(trained.policy, "gate"))
+    before = await step(results.before, lambda: stages.measure(policy, "gate", index))
+    after = await step(results.after, lambda: stages.measure(trained.policy, "gate", index))
     comparison = await step(results.comparison, lambda: compare(before, after, config.decision))
     # 7  Keep the better policy and write down why.
     return results.close(close_record(index, policy, plan, supplied, trained, comparison))

@@ -1,13 +1,15 @@
 """The row mapper of a cluster: one Ray Data pipeline of autoscaling async actors per call.
 
-Rows cross the border pickled, so that they keep their types; many small blocks keep every actor busy.
+Rows cross the border pickled, so that they keep their types; many small blocks keep every actor busy. A pipeline
+carries the numbers of rows, `row_feed` the rows.
 """
 
 import asyncio
 import pickle
-import threading
+import secrets
 from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import ray
@@ -15,24 +17,37 @@ from ray.data import ActorPoolStrategy
 
 from dpe_ray.errors import ClusterError, DpeError
 from dpe_ray.ports import MapSpec, Row
-from dpe_ray.runtime.serve_app import last_line
+from dpe_ray.runtime.daemon import in_daemon
+from dpe_ray.runtime.row_feed import Feeder, RowFeed
+from dpe_ray.runtime.serve_route import last_line
 
 CALLS_PER_ACTOR = 4
 """Batches in flight per actor: more and smaller batches keep a slow row from holding back its neighbours."""
+_QUEUED_PER_ACTOR = 2 * CALLS_PER_ACTOR
+"""Batches that an actor runs or has waiting."""
+_LARGEST_BATCH = 16
+_CLOSING_S = 10.0
+"""How long a closed iterator waits for its pipeline; one that hangs ends with the process."""
 
 
 class RowWorker:
     """Shell of a mapped function inside an actor."""
 
-    def __init__(self, spec: MapSpec) -> None:
-        self._spec = spec
+    def __init__(self, spec: MapSpec, feed: Any, map_id: str) -> None:
+        self._spec, self._feed, self._map_id = spec, feed, map_id
         self._work: Any = None
 
-    async def __call__(self, batch: dict[str, Any]) -> dict[str, list[bytes]]:
-        """Map one batch; the function is built on the first call, inside the actor's event loop."""
+    async def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
+        """Map the rows of one batch of numbers; the function is built on the first call, in the actor's event loop."""
         self._work = self._work or self._spec.factory(self._spec.config)
-        results = await asyncio.gather(*[self._result(pickle.loads(row)) for row in batch["row"]])
-        return {"row": [pickle.dumps(result) for result in results]}
+        numbers = [int(number) for number in batch["id"]]
+        results = await asyncio.gather(*map(self._fetched, numbers))
+        there = [(number, result) for number, result in zip(numbers, results, strict=True) if result is not None]
+        return {"id": [number for number, _ in there], "row": [pickle.dumps(result) for _, result in there]}
+
+    async def _fetched(self, number: int) -> Row | DpeError | None:
+        data = await self._feed.get.remote(self._map_id, number)
+        return None if data is None else await self._result(pickle.loads(data))
 
     async def _result(self, row: Row) -> Row | DpeError:
         """Map one row; an error travels as a value, since Ray's wrappers lose what it was."""
@@ -56,25 +71,30 @@ class DataMapper:
     async def map(self, spec: MapSpec, rows: Iterable[Row]) -> AsyncIterator[Row]:
         """Yield results as blocks finish, unordered. Closing the iterator ends the pipeline.
 
-        Raises the worker's own DpeError, or ClusterError for anything else that broke a worker.
+        Rows are read in a thread of their own, at most two times ahead of what the most workers can hold. Raises what
+        reading them raises, the worker's own DpeError, or ClusterError for anything else that broke a worker.
         """
-        items = [{"row": pickle.dumps(row)} for row in rows]
-        if not items:
-            return
-        loop, queue, stop = asyncio.get_running_loop(), asyncio.Queue[Row | BaseException | None](), threading.Event()
+        loop, queue = asyncio.get_running_loop(), asyncio.Queue[Row | BaseException | None]()
+        batch = _batch_size(spec)
+        feeder = Feeder(self._feed, secrets.token_hex(4), rows, 2 * spec.workers[1] * _QUEUED_PER_ACTOR * batch)
+
+        def read() -> None:
+            try:
+                feeder.run()
+            except Exception as error:  # recording border: the caller raises it in its own thread
+                loop.call_soon_threadsafe(queue.put_nowait, error)
 
         def pump() -> None:
             try:
-                for row in self._results(spec, items):
-                    if stop.is_set():
-                        break
+                for row in self._results(spec, feeder, batch):
                     loop.call_soon_threadsafe(queue.put_nowait, row)
             except Exception as error:  # recording border: the caller raises it in its own thread
                 loop.call_soon_threadsafe(queue.put_nowait, error)
             else:
                 loop.call_soon_threadsafe(queue.put_nowait, None)
 
-        thread = asyncio.create_task(asyncio.to_thread(pump))
+        threads = [asyncio.create_task(in_daemon(work)) for work in (read, pump)]
+        patience = _CLOSING_S
         try:
             while (result := await queue.get()) is not None:
                 if isinstance(result, DpeError):
@@ -82,21 +102,44 @@ class DataMapper:
                 if isinstance(result, BaseException):
                     raise ClusterError(f"{spec.name}: the pipeline broke: {last_line(result)}") from result
                 yield result
+        except asyncio.CancelledError:
+            patience = 0.0  # an interrupt: nobody wants the rows that are under way
+            raise
         finally:
-            stop.set()
-            await thread
+            feeder.close()
+            await asyncio.wait(threads, timeout=patience)
 
-    def _results(self, spec: MapSpec, items: list[dict[str, bytes]]) -> Iterator[Row | DpeError]:
-        batch = max(1, min(16, spec.concurrency // CALLS_PER_ACTOR))
-        dataset = ray.data.from_items(items, override_num_blocks=max(1, -(-len(items) // batch))).map_batches(
-            RowWorker,
-            fn_constructor_args=(spec,),
-            batch_size=batch,
-            compute=ActorPoolStrategy(
-                min_size=spec.workers[0], max_size=spec.workers[1], max_concurrent_calls_per_actor=CALLS_PER_ACTOR
-            ),
-            num_cpus=self.num_cpus,
-            resources=spec.labels or None,
-        )
-        for mapped in dataset.iter_batches(batch_size=None, prefetch_batches=0):
-            yield from (pickle.loads(row) for row in mapped["row"])
+    @cached_property
+    def _feed(self) -> Any:
+        # every number in flight may wait there at once
+        return ray.remote(num_cpus=0, max_concurrency=100_000)(RowFeed).remote()
+
+    def _results(self, spec: MapSpec, feeder: Feeder, batch: int) -> Iterator[Row | DpeError]:
+        for numbers in feeder.pipelines():
+            dataset = ray.data.from_items(
+                [{"id": number} for number in numbers], override_num_blocks=-(-len(numbers) // batch)
+            ).map_batches(
+                RowWorker,
+                fn_constructor_args=(spec, self._feed, feeder.map_id),
+                batch_size=batch,
+                compute=ActorPoolStrategy(
+                    min_size=spec.workers[0],
+                    max_size=spec.workers[1],
+                    max_tasks_in_flight_per_actor=_QUEUED_PER_ACTOR,
+                    max_concurrent_calls_per_actor=CALLS_PER_ACTOR,
+                ),
+                num_cpus=self.num_cpus,
+                resources=spec.labels or None,
+            )
+            for mapped in dataset.iter_batches(batch_size=None, prefetch_batches=0):
+                if feeder.closed:
+                    return
+                for number, row in zip(mapped.get("id", ()), mapped.get("row", ()), strict=True):
+                    feeder.finish(int(number))
+                    yield pickle.loads(row)
+                if feeder.done():
+                    return
+
+
+def _batch_size(spec: MapSpec) -> int:
+    return max(1, min(_LARGEST_BATCH, spec.concurrency // CALLS_PER_ACTOR))

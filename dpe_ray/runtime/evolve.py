@@ -4,14 +4,13 @@ import asyncio
 import re
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import fields
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dpe_ray.config import ModelConfig, RunConfig
 from dpe_ray.errors import ConfigError, DpeError
 from dpe_ray.models.openai_chat import ChatSpec
-from dpe_ray.pool.sources import resolve
 from dpe_ray.ports import ChatDoor
 from dpe_ray.rounds.loop import Loop
 from dpe_ray.rounds.record import summary
@@ -20,8 +19,13 @@ from dpe_ray.rounds.sets import load_sets
 from dpe_ray.rounds.stages import Machine, make_stages
 from dpe_ray.rounds.store import RunFolder
 from dpe_ray.runtime import session
-from dpe_ray.train.settings import GrpoSettings
+from dpe_ray.runtime.daemon import in_daemon
+from dpe_ray.runtime.endpoints import resolve_models, run_prefix
+from dpe_ray.runtime.listening import Listen
 from dpe_ray.types import PolicyRef
+
+if TYPE_CHECKING:
+    from dpe_ray.runtime.serve_app import Served
 
 Notify = Callable[[str], None]
 STUDENT = "student"
@@ -39,34 +43,22 @@ def evolve(config: RunConfig, folder: Path, *, fresh: bool = False, until_round:
         run.write_summary(summary("running", (), None, None))
     try:
         _on_ray(config, run, until_round, notify)
-    except DpeError:
-        run.mark("failed")
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt):
+            notify("interrupted; the same command goes on from here")
+        _close(run, notify, failed=isinstance(error, DpeError))
         raise
-    except KeyboardInterrupt:
-        notify("interrupted; the same command goes on from here")
-        raise
-    finally:
+    write_report(run)
+
+
+def _close(run: RunFolder, notify: Notify, *, failed: bool) -> None:
+    """Leave status and report behind; what goes wrong here is told, and does not hide what ended the run."""
+    try:
+        if failed:
+            run.mark("failed")
         write_report(run)
-
-
-def serve_forever(config: RunConfig, port: int, notify: Notify) -> None:
-    """Serve the models of a run on loopback until interrupted."""
-    models = resolve_models(config, Path("runs") / config.name / "sources")
-    with session.open(config):
-        from dpe_ray.runtime import serve_app  # behind the session, which sets what Ray reads when it is imported
-
-        for name, url in serve_app.serve_models(models, port=port, threads=config.runtime.torch_threads).items():
-            notify(f"{name}: {url}")
-        while True:
-            time.sleep(3600)
-
-
-def resolve_models(config: RunConfig, folder: Path) -> dict[str, ModelConfig]:
-    """Give every model that this run serves a source that its engine can open."""
-    return {
-        name: model.model_copy(update={"source": resolve(model.source, folder, config.seed)}) if model.engine else model
-        for name, model in config.models.items()
-    }
+    except Exception as error:  # recording border: the error that ended the run is the one to raise
+        notify(f"no report: {' '.join(f'{type(error).__name__}: {error}'.split())}")
 
 
 def _on_ray(config: RunConfig, run: RunFolder, until_round: int, notify: Notify) -> None:
@@ -74,55 +66,64 @@ def _on_ray(config: RunConfig, run: RunFolder, until_round: int, notify: Notify)
     sets = load_sets(config, run)
     notify(f"sets    {sets.told()} ({time.monotonic() - started:.1f} s)")
     models = resolve_models(config, run.path / "sources")
-    base = PolicyRef(models[STUDENT].source)
-    with session.open(config):
-        machine = _machine(config, run, models)
-        notify(f"models  {', '.join(models)} ready ({time.monotonic() - started:.1f} s)")
-        stages = make_stages(config, run, sets, machine)
-        loop = Loop(config, run, stages, sets.suites(), notify, sets.suite_of)
-        asyncio.run(loop.run(base, until_round))
+    base = PolicyRef(models[STUDENT].source, revision=models[STUDENT].revision)
+    with session.open(config) as ours:
+        from dpe_ray.runtime import serve_app
+
+        prefix, runtime = run_prefix(config.name, run.path), config.runtime
+        with serve_app.serving(
+            models, prefix=prefix, ours=ours, listen=Listen(port=runtime.http_port), threads=runtime.torch_threads
+        ) as served:
+            notify(f"models  {', '.join(models)} ready ({time.monotonic() - started:.1f} s)")
+            stages = make_stages(config, run, sets, _machine(config, run, models, served))
+            loop = Loop(config, run, stages, sets.suites(), notify, sets.suite_of)
+            asyncio.run(loop.run(base, until_round))
     notify(f"done    {time.monotonic() - started:.0f} s")
 
 
-def _machine(config: RunConfig, run: RunFolder, models: Mapping[str, ModelConfig]) -> Machine:
-    """Serve what this run serves, and bind the ports of the stages to Ray, which must be up."""
-    from dpe_ray.runtime import serve_app
+def _machine(
+    config: RunConfig, run: RunFolder, models: Mapping[str, ModelConfig], served: Mapping[str, "Served"]
+) -> Machine:
+    """Bind the ports of the stages to Ray and to what is served there."""
     from dpe_ray.runtime.data_map import DataMapper
-    from dpe_ray.runtime.quota_actor import start_book
+    from dpe_ray.runtime.quota_actor import start_book, start_calls
     from dpe_ray.runtime.rollout_pool import ServeRolloutPool
-    from dpe_ray.runtime.train_job import RayPolicyUpdater
+    from dpe_ray.runtime.serve_app import publish
+    from dpe_ray.runtime.serve_route import ServeRoute
+    from dpe_ray.runtime.train_job import RayPolicyUpdater, method_settings
 
-    threads = config.runtime.torch_threads
-    urls = serve_app.serve_models(models, port=config.runtime.http_port, threads=threads)
-    urls |= {name: model.base_url for name, model in models.items() if model.base_url}
+    calls = start_calls()
 
     def door(role: str, stage: str, policy_version: int) -> ChatDoor:
         name = STUDENT if role == STUDENT else config.model_of(role)
         model = models[name]
         return ChatSpec(
             name,
-            urls[name],
+            served[name].url if name in served else model.base_url,
             model.model if model.base_url and model.model else name,
             api_key_env=model.api_key_env,
             concurrency=model.concurrency,
             timeout_s=model.timeout_s,
             retries=model.retries,
             journal=str(run.journal(stage)),
-            policy_version=policy_version if name == STUDENT else 0,
+            policy_version=policy_version if name == STUDENT else None,
+            route=ServeRoute(served[name].app) if name in served else None,
+            budget=None if role == STUDENT else calls,
         )
 
-    async def publish(policy: PolicyRef) -> None:
-        await asyncio.to_thread(serve_app.publish, STUDENT, policy)
+    student = served[STUDENT].app
+
+    async def publish_policy(policy: PolicyRef) -> None:
+        await in_daemon(partial(publish, student, policy))
 
     train = config.train
-    names = {field.name for field in fields(GrpoSettings)}
     updater = RayPolicyUpdater(
-        GrpoSettings(**{name: value for name, value in train.model_dump().items() if name in names}),
-        partial(ServeRolloutPool, STUDENT),
+        method_settings(train),
+        partial(ServeRolloutPool, student),
         storage=str(run.path / "train"),
         workers=train.workers,
         num_cpus=train.num_cpus,
         use_gpu=train.use_gpu,
-        torch_threads=threads,
+        torch_threads=config.runtime.torch_threads,
     )
-    return Machine(DataMapper(session.DATA_WORKER_CPUS), door, start_book, updater, publish)
+    return Machine(DataMapper(session.DATA_WORKER_CPUS), door, start_book, calls, updater, publish_policy)

@@ -1,41 +1,80 @@
-"""The quota book as one Ray actor: every annotation worker asks the same owner."""
+"""Quota book and call budget as Ray actors: every annotation worker asks the same owner."""
 
 from dataclasses import dataclass
 from typing import Any
 
 import ray
+from ray.exceptions import RayError
 
+from dpe_ray.errors import ClusterError
+from dpe_ray.models.call_budget import Calls
 from dpe_ray.ports import QuotaState
+from dpe_ray.runtime.serve_route import last_line
 from dpe_ray.supply.quota_book import Quotas
 
 
 @dataclass(frozen=True)
 class ActorBook:
-    """QuotaBook whose owner lives in an actor; pickles into workers."""
+    """QuotaBook whose owner lives in an actor; pickles into workers. Every call raises ClusterError when it is lost."""
 
     actor: Any
 
-    async def open_cells(self) -> dict[str, int]:
-        """As `QuotaBook.open_cells`."""
-        return await self.actor.open_cells.remote()
+    async def begin(self, slot: int) -> dict[str, int]:
+        """As `QuotaBook.begin`."""
+        return await _ask(self.actor, "begin", slot)
 
     async def reserve(self, cell: str, slot: int) -> bool:
         """As `QuotaBook.reserve`."""
-        return await self.actor.reserve.remote(cell, slot)
+        return await _ask(self.actor, "reserve", cell, slot)
 
     async def commit(self, cell: str, slot: int, calls: int) -> bool:
         """As `QuotaBook.commit`."""
-        return await self.actor.commit.remote(cell, slot, calls)
+        return await _ask(self.actor, "commit", cell, slot, calls)
 
     async def release(self, cell: str, slot: int, calls: int) -> None:
         """As `QuotaBook.release`."""
-        await self.actor.release.remote(cell, slot, calls)
+        await _ask(self.actor, "release", cell, slot, calls)
+
+    async def close(self) -> None:
+        """As `QuotaBook.close`."""
+        await _ask(self.actor, "close")
 
     async def state(self) -> QuotaState:
         """As `QuotaBook.state`."""
-        return await self.actor.state.remote()
+        return await _ask(self.actor, "state")
+
+
+@dataclass(frozen=True)
+class ActorCalls:
+    """CallBudget whose owner lives in an actor; pickles into workers. Each call raises ClusterError when it is lost."""
+
+    actor: Any
+
+    async def allow(self, calls: int | None) -> None:
+        """As `CallBudget.allow`."""
+        await _ask(self.actor, "allow", calls)
+
+    async def take(self) -> bool:
+        """As `CallBudget.take`."""
+        return await _ask(self.actor, "take")
+
+    async def give_back(self) -> None:
+        """As `CallBudget.give_back`."""
+        await _ask(self.actor, "give_back")
 
 
 def start_book(quotas: dict[str, int], slots_per_sample: float, calls: int) -> ActorBook:
     """Put a new `Quotas` into an actor; it ends when the last handle is gone."""
     return ActorBook(ray.remote(num_cpus=0)(Quotas).remote(quotas, slots_per_sample, calls))
+
+
+def start_calls() -> ActorCalls:
+    """Put a new `Calls` into an actor; it ends when the last handle is gone."""
+    return ActorCalls(ray.remote(num_cpus=0)(Calls).remote())
+
+
+async def _ask(actor: Any, method: str, *arguments: object) -> Any:
+    try:
+        return await getattr(actor, method).remote(*arguments)
+    except RayError as error:
+        raise ClusterError(f"the quota book or the call budget is lost ({last_line(error)}); resume the run") from error

@@ -8,7 +8,8 @@ from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 
 from dpe_ray.errors import ClusterError, DpeError, TrainingError
-from dpe_ray.runtime.serve_app import last_line, publish
+from dpe_ray.runtime.serve_app import publish
+from dpe_ray.runtime.serve_route import last_line
 from dpe_ray.types import PolicyRef, Prompt, RolloutGroup
 
 PROMPTS_PER_CALL = 16
@@ -20,7 +21,7 @@ class ServeRolloutPool:
     """A RolloutPool through Serve. Works in any process of the cluster, also inside Ray Train workers."""
 
     app: str
-    """Name of the entry of `models`."""
+    """As `serve_app.Served.app`."""
 
     def rollout(
         self,
@@ -51,9 +52,9 @@ class ServeRolloutPool:
             own = getattr(error, "cause", None)
             if isinstance(own, DpeError):
                 raise own from error
-            raise ClusterError(f"models.{self.app}: no rollouts ({last_line(error)}); see Ray's logs") from error
+            raise ClusterError(f"app {self.app}: no rollouts ({last_line(error)}); see Ray's logs") from error
         if len(versions := {group.policy_version for group in groups}) > 1:
-            raise TrainingError(f"models.{self.app}: rollouts of one step come from policies {sorted(versions)}")
+            raise TrainingError(f"app {self.app}: rollouts of one step come from policies {sorted(versions)}")
         return groups
 
     def publish(self, policy: PolicyRef) -> None:

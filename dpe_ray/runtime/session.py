@@ -6,7 +6,9 @@
 import logging
 import os
 import secrets
+import signal
 import sys
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -25,8 +27,8 @@ DATA_WORKER_CPUS = 0.25
 
 
 @contextmanager
-def open(config: RunConfig) -> Iterator[None]:
-    """Hold a Ray for the time of a run. Raises ClusterError when it cannot be had or is too small.
+def open(config: RunConfig) -> Iterator[bool]:
+    """Hold a Ray for the time of a run: True when it is ours alone. Raises ClusterError: none to be had, or too small.
 
     Only a Ray that is started here is measured against what the run asks for: a cluster may add nodes.
     """
@@ -34,7 +36,7 @@ def open(config: RunConfig) -> Iterator[None]:
     try:
         if ours:
             require(asked_by(config))
-        yield
+        yield ours
     finally:
         if ours:
             stop()
@@ -63,10 +65,24 @@ def _connect(address: str, num_cpus: int | None, object_store_mb: int) -> None:
     quiet = {"logging_level": "warning", "log_to_driver": False, "namespace": "dpe_ray"}
     here = {"num_cpus": num_cpus, "include_dashboard": False, "object_store_memory": object_store_mb * 2**20}
     try:
-        ray.init(address or "local", **quiet, **({} if address else here))
-    except (ConnectionError, RuntimeError, ValueError, TimeoutError, OSError) as error:
+        with _own_sigterm():
+            ray.init(address or "local", **quiet, **({} if address else here))
+    except Exception as error:  # Ray raises just that when its node does not come up
         reason = " ".join(str(error).split())[:300]
         raise ClusterError(f"ray at {address or 'this machine'}: {reason}; check address and token") from error
+
+
+@contextmanager
+def _own_sigterm() -> Iterator[None]:
+    """Ray's driver exits on SIGTERM at once; what the process had chosen before stays."""
+    if threading.current_thread() is not threading.main_thread():  # nobody but the main thread may set it, Ray neither
+        yield
+        return
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, handler)
 
 
 @contextmanager

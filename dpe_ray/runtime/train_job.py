@@ -1,24 +1,38 @@
-"""Fine-tuning on Ray Train: every worker runs `train.loop.train`; Ray places it and restarts it.
+"""Fine-tuning on Ray Train: every worker runs `train.methods.finetune`; Ray places it and restarts it.
 
 No checkpoint is uploaded: the loop leaves its steps under `out`, which every node must reach, and goes on from there
 after a restart.
 """
 
-import asyncio
 import os
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any
 
 import ray.train
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 
-from dpe_ray.errors import ClusterError, DpeError, TrainingError
+from dpe_ray.config import TrainConfig
+from dpe_ray.errors import ClusterError, DpeError
 from dpe_ray.grading.prompt import answer_prompt
 from dpe_ray.ports import RolloutPool
-from dpe_ray.train.settings import GrpoSettings
+from dpe_ray.runtime.daemon import in_daemon
+from dpe_ray.runtime.serve_route import last_line
+from dpe_ray.train.accepts import usable
+from dpe_ray.train.settings import ChainSettings, GrpoSettings, Settings, SftSettings
 from dpe_ray.types import PolicyRef, Prompt, Sample, TrainResult
+
+
+def method_settings(train: TrainConfig) -> Settings:
+    """The part of a run's configuration that training is told, by `train.method`."""
+    tree = train.model_dump()
+    own = tree | tree["sft"]
+    grpo = GrpoSettings(**{f.name: tree[f.name] for f in fields(GrpoSettings) if f.name in tree})
+    sft = SftSettings(**{f.name: own[f.name] for f in fields(SftSettings) if f.name in own})
+    by_method: dict[str, Settings] = {"grpo": grpo, "sft": sft, "chain": ChainSettings(sft, grpo)}
+    return by_method[train.method]
 
 
 @dataclass(frozen=True)
@@ -28,7 +42,7 @@ class TrainWork:
     policy: PolicyRef
     prompts: tuple[Prompt, ...]
     open_pool: Callable[[], RolloutPool]
-    settings: GrpoSettings
+    settings: Settings
     out: str
     seed: int
     torch_threads: int
@@ -38,7 +52,7 @@ class TrainWork:
 class RayPolicyUpdater:
     """PolicyUpdater on Ray Train V2, data parallel over whole groups."""
 
-    settings: GrpoSettings
+    settings: Settings
     open_pool: Callable[[], RolloutPool]
     """Picklable; called once in every worker, such as `partial(ServeRolloutPool, "student")`."""
     storage: str
@@ -52,11 +66,11 @@ class RayPolicyUpdater:
 
     async def finetune(self, policy: PolicyRef, samples: Sequence[Sample], *, out: str, seed: int) -> TrainResult:
         """As `PolicyUpdater.finetune`. Raises the worker's own DpeError, or ClusterError when Ray could not go on."""
-        if not samples:
-            raise TrainingError("no samples to train on; look at what supply accepted")
         prompts = tuple(answer_prompt(sample) for sample in samples)
+        for stage in self.settings.stages:
+            usable(stage, prompts)  # what no worker could train on must not cost their start
         work = TrainWork(policy, prompts, self.open_pool, self.settings, os.path.abspath(out), seed, self.torch_threads)
-        return await asyncio.to_thread(self._fit, work)
+        return await in_daemon(partial(self._fit, work))
 
     def _fit(self, work: TrainWork) -> TrainResult:
         # Ray Train would move every worker into a folder of its own, and relative paths with it.
@@ -88,17 +102,17 @@ def train_on_worker(config: dict[str, Any]) -> TrainResult:
     import torch
     from transformers.utils import logging
 
-    from dpe_ray.train.loop import train
+    from dpe_ray.train.methods import finetune
     from dpe_ray.train.world import distributed_world
 
     work: TrainWork = config["work"]
     torch.set_num_threads(work.torch_threads)
     logging.disable_progress_bar()  # a bar per saved step would fill the driver's console
-    return train(
+    return finetune(
         work.policy,
         work.prompts,
         work.open_pool(),
-        replace(work.settings, device=str(get_device())),
+        work.settings.on(str(get_device())),
         out=work.out,
         seed=work.seed,
         world=distributed_world(),
@@ -115,5 +129,4 @@ def _own_error(error: BaseException) -> DpeError:
             if isinstance(cause, DpeError):
                 return cause
             cause = getattr(cause, "_base_exc", None) or getattr(cause, "cause", None) or cause.__cause__
-    last = str(error).strip().splitlines()[-1]
-    return ClusterError(f"training: a worker broke: {last}; see the Ray logs of this session")
+    return ClusterError(f"training: a worker broke: {last_line(error)}; see the Ray logs of this session")

@@ -4,6 +4,7 @@ import re
 from collections.abc import Container
 
 from dpe_ray.grading.rules import is_right_answer
+from dpe_ray.taxonomy import known_name
 from dpe_ray.types import AnswerKind, Sample, content_id
 
 OPTIONS = (2, 10)
@@ -30,8 +31,13 @@ def check_format(sample: Sample) -> str | None:
 
 
 def check_category(found: str, wanted: str) -> str | None:
-    """Compare the category that the image itself shows with the cell's, whatever was planned for it."""
-    return None if found == wanted else f"the image is {found or 'nothing known'}, the cell wants {wanted}"
+    """Compare the category that the image itself shows with the cell's, whatever was planned for it.
+
+    As canonical names: `Chart / Graph` is chart_graph.
+    """
+    if known_name(found, [wanted]):
+        return None
+    return f"the image is {found or 'nothing known'}, the cell wants {wanted}"
 
 
 def check_leak(sample: Sample) -> str | None:

@@ -6,11 +6,15 @@ from collections.abc import Mapping
 
 from dpe_ray.ports import QuotaState
 
+CALLS_PER_SLOT = 4
+"""What a slot in flight is expected to cost: planner, question writer, validator, solver once each."""
+
 
 class Quotas:
     """The plain `QuotaBook`. No method awaits anything, so within one event loop every method is atomic.
 
     More slots may hold a place in a cell than it wants samples: most slots fail, and `commit` refuses what comes late.
+    The book closes for good when what is left would not pay for another slot beside those in flight; these finish.
     """
 
     def __init__(self, quotas: Mapping[str, int], slots_per_sample: float, calls: int) -> None:
@@ -18,6 +22,7 @@ class Quotas:
         self._quotas = dict(quotas)
         self._caps = {cell: math.ceil(quota * slots_per_sample) for cell, quota in quotas.items()}
         self._budget = calls
+        self._is_spent = False
         self._places: dict[int, str] = {}
         """Slot -> cell of every reservation, whatever became of it."""
         self._in_flight: set[int] = set()
@@ -26,21 +31,20 @@ class Quotas:
         self._spent: dict[int, int] = {}
         """Slot -> calls."""
 
-    async def open_cells(self) -> dict[str, int]:
-        """As `QuotaBook.open_cells`."""
-        if self._is_spent():
-            return {}
-        slots = Counter(self._places.values())
-        return {cell: n for cell, n in self._wanted().items() if n > 0 and slots[cell] < self._caps[cell]}
+    async def begin(self, slot: int) -> dict[str, int]:
+        """As `QuotaBook.begin`."""
+        cells = self._open()
+        if cells:
+            self._in_flight.add(slot)
+        return cells
 
     async def reserve(self, cell: str, slot: int) -> bool:
         """As `QuotaBook.reserve`. A slot that runs again keeps the place it had."""
         if self._places.get(slot) != cell:
-            if cell not in await self.open_cells():
+            if cell not in self._unfilled():
                 return False
             self._accepted.pop(slot, None)
             self._places[slot] = cell
-        self._in_flight.add(slot)
         return True
 
     async def commit(self, cell: str, slot: int, calls: int) -> bool:
@@ -56,26 +60,40 @@ class Quotas:
         self._finish(slot, calls)
         self._accepted.pop(slot, None)
 
+    async def close(self) -> None:
+        """As `QuotaBook.close`."""
+        self._is_spent = True
+
     async def state(self) -> QuotaState:
         """As `QuotaBook.state`."""
-        accepted, slots, wanted = Counter(self._accepted.values()), Counter(self._places.values()), self._wanted()
-        is_open = bool(await self.open_cells())
+        accepted, slots = Counter(self._accepted.values()), Counter(self._places.values())
+        is_open = bool(self._open())
         return QuotaState(
             quotas=dict(self._quotas),
             accepted={cell: accepted[cell] for cell in self._quotas},
             slots={cell: slots[cell] for cell in self._quotas},
             calls=sum(self._spent.values()),
             closed_by="" if is_open else self._reason(),
-            over=not is_open and not any(wanted[self._places[slot]] > 0 for slot in self._in_flight),
+            over=not is_open and not any(map(self._may_commit, self._in_flight)),
         )
+
+    def _open(self) -> dict[str, int]:
+        begun = len(self._in_flight - self._spent.keys())
+        if sum(self._spent.values()) + CALLS_PER_SLOT * (begun + 1) > self._budget:
+            self._is_spent = True
+        return {} if self._is_spent else self._unfilled()
+
+    def _unfilled(self) -> dict[str, int]:
+        slots = Counter(self._places.values())
+        return {cell: n for cell, n in self._wanted().items() if n > 0 and slots[cell] < self._caps[cell]}
+
+    def _may_commit(self, slot: int) -> bool:
+        place = self._places.get(slot)
+        return self._wanted()[place] > 0 if place else bool(self._unfilled())
 
     def _finish(self, slot: int, calls: int) -> None:
         self._in_flight.discard(slot)
-        # a slot that runs again finds its earlier calls in the journal and reports fewer
         self._spent[slot] = max(calls, self._spent.get(slot, 0))
-
-    def _is_spent(self) -> bool:
-        return sum(self._spent.values()) >= self._budget
 
     def _wanted(self) -> dict[str, int]:
         accepted = Counter(self._accepted.values())
@@ -84,4 +102,4 @@ class Quotas:
     def _reason(self) -> str:
         if all(n <= 0 for n in self._wanted().values()):
             return "quota"
-        return "budget" if self._is_spent() else "exhausted"
+        return "budget" if self._is_spent else "exhausted"

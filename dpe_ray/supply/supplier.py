@@ -2,15 +2,26 @@
 
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from dpe_ray.types import DataPlan, Rejection, Sample
 
 
 @dataclass(frozen=True)
+class SupplierYield:
+    """What one supplier gave, and for how much."""
+
+    proposed: int
+    """Slots that ended."""
+    accepted: int
+    calls: int
+    """Teacher calls of the slots that ended."""
+
+
+@dataclass(frozen=True)
 class Supplied:
-    """What a stage proposed: every slot that ended is a sample or a rejection."""
+    """What was proposed: every slot that ended is a sample or a rejection."""
 
     samples: tuple[Sample, ...]
     """Accepted, in slot order; never more than the quota of a cell."""
@@ -21,9 +32,11 @@ class Supplied:
     shortfall: dict[str, int]
     """Samples that are missing, per cell; cells that got their quota are left out."""
     closed_by: str
-    """quota (all full), exhausted (cells gave up), budget, or pool (every image that was drawn is used)."""
+    """quota (all full), exhausted (cells gave up), budget, slots (a round may try no more) or pool (no more images)."""
     calls: int
     """Teacher calls of the slots that ended."""
+    by_supplier: dict[str, SupplierYield] = field(default_factory=dict)
+    """In the order in which they were asked; filled in by the stage."""
 
 
 class Supplier(Protocol):

@@ -103,8 +103,12 @@ def pack(groups: Iterable[RolloutGroup], size: int) -> list[list[TrainingSequenc
     Groups stay together since their members share a picture, which is then encoded once.
     """
     by_group = sorted(map(training_sequences, groups), key=lambda members: max(member.length for member in members))
-    sequences = list(chain.from_iterable(by_group))
-    return [sequences[start : start + size] for start in range(0, len(sequences), size)]
+    return cut(list(chain.from_iterable(by_group)), size)
+
+
+def cut(sequences: Sequence[TrainingSequence], size: int) -> list[list[TrainingSequence]]:
+    """Micro-batches of `size` sequences, the last one smaller, in order."""
+    return [list(sequences[start : start + size]) for start in range(0, len(sequences), size)]
 
 
 def idle(group: RolloutGroup) -> list[TrainingSequence]:

@@ -1,7 +1,7 @@
 """The folders of a training run: one per step while it lasts, a plain model directory when it is over.
 
-    OUT/steps/step-0003/...        the policy as engines load it
-    OUT/steps/step-0003/state.pt   written last: weights, optimiser and metrics to go on from
+    OUT/steps/step-00003/...        the policy as engines load it, where rollouts are taken from it
+    OUT/steps/step-00003/state.pt   written last: weights, optimiser and metrics to go on from
     OUT/...                        at the end; the steps are gone then
 
 The place must be seen by every rank and every engine.
@@ -11,18 +11,31 @@ import os
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
-from dpe_ray.models.policy import save_policy
+from dpe_ray.models.policy import LoadedPolicy, save_policy
 from dpe_ray.train.metrics import Metrics
-from dpe_ray.train.trainer import GrpoTrainer
 from dpe_ray.types import PolicyRef
 
 STATE = "state.pt"
 VERSIONS_PER_ROUND = 100_000
 """Policies of steps are published under versions far above those of rounds, so that none is taken for another."""
+
+
+class Trainer(Protocol):
+    """What is kept of a trainer of any method."""
+
+    policy: LoadedPolicy
+
+    def state(self) -> dict[str, Any]:
+        """Weights and optimiser, to go on from."""
+        ...
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from a `state()`."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -38,11 +51,12 @@ class Progress:
 class StepFolders:
     """Writes and finds the folders of one run; only rank 0 writes. `key` tells its folders from another run's."""
 
-    def __init__(self, out: str, key: str, start: PolicyRef, trainer: GrpoTrainer) -> None:
+    def __init__(self, out: str, key: str, start: PolicyRef, trainer: Trainer, tuning: str) -> None:
         self._out = Path(out)
         self._key = key
         self._start = start
         self._trainer = trainer
+        self._tuning = tuning
 
     def resume(self) -> Progress:
         """Load the last finished step into the trainer; the start when there is none."""
@@ -66,13 +80,15 @@ class StepFolders:
         return self._at(self._folder(step), (self._start.version + 1) * VERSIONS_PER_ROUND + step)
 
     def commit(self, progress: Progress) -> None:
-        """Make a written step the one to go on from; the step before it stays, older ones go."""
-        step = len(progress.metrics)
-        folder = self._folder(step)
+        """Make a step the one to go on from; the one committed before it stays, older ones go."""
+        folder = self._folder(len(progress.metrics))
+        folder.mkdir(parents=True, exist_ok=True)
         state = {"key": self._key, "trainer": self._trainer.state(), "metrics": list(progress.metrics)}
         torch.save(state, folder / "state.part")
         os.replace(folder / "state.part", folder / STATE)
-        shutil.rmtree(self._folder(step - 2), ignore_errors=True)
+        earlier = sorted(other for other in folder.parent.glob("step-*") if other.name < folder.name)
+        for old in earlier[:-1]:
+            shutil.rmtree(old, ignore_errors=True)
 
     def finish(self) -> None:
         """Write the final policy at `out`."""
@@ -88,12 +104,12 @@ class StepFolders:
         return self._at(self._out, self._start.version + 1)
 
     def _folder(self, step: int) -> Path:
-        return self._out / "steps" / f"step-{step:04d}"
+        return self._out / "steps" / f"step-{step:05d}"
 
     def _save(self, folder: Path) -> None:
         save_policy(self._trainer.policy.model, self._trainer.policy.processor, folder)
 
     def _at(self, folder: Path, version: int) -> PolicyRef:
-        if self._trainer.settings.tuning == "lora":
+        if self._tuning == "lora":
             return replace(self._start, adapter=str(folder), version=version)
         return PolicyRef(str(folder), version=version)

@@ -23,6 +23,8 @@ class Scored:
     logprobs: Tensor
     entropy: Tensor
     """Nats, of the whole distribution; no gradient."""
+    likeliest: Tensor
+    """1 where no other token has a higher probability; no gradient."""
 
 
 class CompletionLogprobs(nn.Module):
@@ -33,7 +35,7 @@ class CompletionLogprobs(nn.Module):
         self.model: Any = policy.model.to(device)
         self._processor = policy.processor
         self._temperature = temperature
-        self._rendered: dict[str, Inputs] = {}
+        self._rendered: dict[tuple[str, str], Inputs] = {}
 
     def forget_prompts(self) -> None:
         """Free the decoded pictures: the next rollout batch shows others."""
@@ -55,8 +57,9 @@ class CompletionLogprobs(nn.Module):
         chosen = distribution.gather(-1, batch.completion_ids[kept][:, None])[:, 0]
         with torch.no_grad():
             spread = -(distribution.exp() * distribution).sum(dim=-1)
+            first = (chosen >= distribution.amax(dim=-1)).float()
         blank = torch.zeros_like(batch.mask)
-        return Scored(blank.masked_scatter(kept, chosen), blank.masked_scatter(kept, spread))
+        return Scored(*(blank.masked_scatter(kept, values) for values in (chosen, spread, first)))
 
     def _inputs(self, batch: MicroBatch) -> Inputs:
         """Collect what the model takes beside the attention mask: ids or embeddings, and what its processor adds."""
@@ -102,20 +105,31 @@ class CompletionLogprobs(nn.Module):
         sampled[:, : -batch.completion_ids.shape[1]] = False
         return batch.input_ids.masked_fill(sampled, tokenizer.pad_token_id or 0)
 
+    def prompt_ids(self, prompt: Prompt) -> tuple[int, ...]:
+        """[S] tokens of a prompt, image tokens expanded; rendered once until `forget_prompts`.
+
+        Raises ValueError when its text holds one of the model's control tokens.
+        """
+        key = prompt.sample.id, prompt.text
+        if key not in self._rendered:
+            inputs = prompt_inputs(self._processor, prompt)
+            self._rendered[key] = {name: value.to(self.model.device) for name, value in inputs.items()}
+        return tuple(self._rendered[key]["input_ids"][0].tolist())
+
     def _render(self, prompt: Prompt, seen_by_engine: Tensor) -> Inputs:
         """Render once per rollout batch, and see that the engine rendered the same; `seen_by_engine` is left padded."""
-        sample = prompt.sample
-        if sample.id not in self._rendered:
-            images = [decode(read_bytes(image)) for image in sample.images]
-            inputs = {
-                key: value.to(seen_by_engine.device)
-                for key, value in render(self._processor, prompt.text, images).items()
-            }
-            ids = inputs["input_ids"][0]
-            if not torch.equal(ids, seen_by_engine[-len(ids) :]):
+        key = prompt.sample.id, prompt.text
+        if key not in self._rendered:
+            ids = self.prompt_ids(prompt)
+            if tuple(seen_by_engine[-len(ids) :].tolist()) != ids:
                 raise TrainingError(
-                    f"sample {sample.id}: trainer and rollout engine tokenize the prompt differently; "
+                    f"sample {prompt.sample.id}: trainer and rollout engine tokenize the prompt differently; "
                     "serve and train the same checkpoint"
                 )
-            self._rendered[sample.id] = inputs
-        return self._rendered[sample.id]
+        return self._rendered[key]
+
+
+def prompt_inputs(processor: Any, prompt: Prompt) -> Inputs:
+    """As `policy.render`, with the sample's pictures read and decoded. Raises PoolError when one cannot be."""
+    images = [decode(read_bytes(image)) for image in prompt.sample.images]
+    return render(processor, prompt.text, images)

@@ -16,7 +16,7 @@ from dpe_ray.train.batching import permute_rewards
 from dpe_ray.train.checkpoints import Progress, StepFolders
 from dpe_ray.train.metrics import Metrics, rollout_metrics
 from dpe_ray.train.reward import PARTS, Part, Rubric
-from dpe_ray.train.settings import GrpoSettings
+from dpe_ray.train.settings import GrpoSettings, SftSettings
 from dpe_ray.train.trainer import GrpoTrainer
 from dpe_ray.train.world import World
 from dpe_ray.types import PolicyRef, Prompt, RolloutGroup, TrainResult, content_id
@@ -46,9 +46,9 @@ def train(
     rubric = Rubric(settings.reward, parts)
     share = min(settings.prompts_per_step, len(prompts))
     _check(share, world)
-    trainer = GrpoTrainer(_trainable(policy, settings, seed), settings, world)
+    trainer = GrpoTrainer(trainable(policy, settings, seed), settings, world)
     key = content_id([(p.sample.id, p.text) for p in prompts], asdict(policy), asdict(settings), seed)
-    folders = StepFolders(out, key, policy, trainer)
+    folders = StepFolders(out, key, policy, trainer, settings.tuning)
     progress = folders.resume()
     _publish(pool, progress.policy, world, settings.device)
 
@@ -85,7 +85,7 @@ def chosen(count: int, size: int, step: int, seed: int) -> list[int]:
 
 
 def roll_out(
-    pool: RolloutPool, batch: Sequence[Prompt], settings: GrpoSettings, version: int, seed: int
+    pool: RolloutPool, batch: Sequence[Prompt], settings: GrpoSettings | SftSettings, version: int, seed: int
 ) -> list[RolloutGroup]:
     """Sample one group per prompt. Raises TrainingError when they come from another policy than `version`."""
     groups = pool.rollout(
@@ -110,6 +110,19 @@ def scored(groups: Sequence[RolloutGroup], rubric: Rubric, permute: bool, seed: 
     if not permute:
         return filled
     return [permute_rewards(group, child_seed(seed, "permute", group.prompt.sample.id)) for group in filled]
+
+
+def trainable(policy: PolicyRef, settings: GrpoSettings | SftSettings, seed: int) -> LoadedPolicy:
+    """Load the policy; a new adapter starts the same on every rank and after every restart."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(child_seed(seed, "adapter"))
+        return load_policy(
+            policy,
+            trainable=settings.tuning,
+            lora_rank=settings.lora_rank,
+            lora_alpha=settings.lora_alpha,
+            projector=isinstance(settings, SftSettings) and settings.projector_lr > 0,
+        )
 
 
 class Stopwatch:
@@ -143,15 +156,6 @@ def _check(share: int, world: World) -> None:
         raise TrainingError("no prompts to train on; look at what supply accepted")
     if share < world.size:
         raise TrainingError(f"{share} prompts a step for {world.size} workers; lower train.workers")
-
-
-def _trainable(policy: PolicyRef, settings: GrpoSettings, seed: int) -> LoadedPolicy:
-    """Load the policy; a new adapter starts the same on every rank and after every restart."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(child_seed(seed, "adapter"))
-        return load_policy(
-            policy, trainable=settings.tuning, lora_rank=settings.lora_rank, lora_alpha=settings.lora_alpha
-        )
 
 
 def _publish(pool: RolloutPool, policy: PolicyRef, world: World, device: str) -> None:

@@ -1,13 +1,15 @@
-"""What a GRPO run is told: plain numbers, so that training needs neither the run's configuration nor its clients."""
+"""What a training run is told: plain numbers, so that it needs neither the run's configuration nor its clients."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, Self
 
 
 @dataclass(frozen=True)
 class GrpoSettings:
     """One round of GRPO. Names and meanings are those of the `train` part of a run; defaults are DPE's but for size."""
 
+    stages: ClassVar[tuple[str, ...]] = ("grpo",)
     tuning: str = "lora"
     """lora, or full: every weight, the vision tower included."""
     lora_rank: int = 16
@@ -43,3 +45,66 @@ class GrpoSettings:
     micro_batch: int = 64
     """Sequences per forward pass."""
     device: str = "cpu"
+
+    def on(self, device: str) -> Self:
+        """The same on another device."""
+        return replace(self, device=device)
+
+
+@dataclass(frozen=True)
+class SftSettings:
+    """One round of supervised fine-tuning on completions; defaults are those of LLaVA-1.5's public task-LoRA script."""
+
+    stages: ClassVar[tuple[str, ...]] = ("sft",)
+    tuning: str = "lora"
+    """lora, or full: every weight, the vision tower included."""
+    lora_rank: int = 128
+    lora_alpha: int = 256
+    lr: float = 2e-4
+    """Highest learning rate, after warm-up; falls to 0 along a cosine."""
+    projector_lr: float = 0.0
+    """The same for the projector (LLaVA: 2e-5). 0: frozen beside an adapter, `lr` in full tuning."""
+    warmup: float = 0.03
+    """Share of the updates over which the learning rate rises from 0."""
+    epochs: int = 1
+    batch_size: int = 128
+    """Samples per update, over all ranks."""
+    weight_decay: float = 0.0
+    max_grad_norm: float = 1.0
+    max_length: int = 2048
+    """Tokens of prompt and completion, image tokens included; a longer sample is refused, never cut."""
+    micro_batch: int = 16
+    """Sequences per forward pass; sequences of similar length go together."""
+    save_every: int = 50
+    """Updates between two checkpoints."""
+    rationale_share: float = 0.75
+    """Least share of samples whose completion works the answer out. Samples that lack a rationale get the policy's own
+    for it, where one of its sampled answers is right; 0 samples none."""
+    group_size: int = 8
+    """Answers sampled per sample that lacks a rationale."""
+    temperature: float = 1.0
+    top_p: float = 1.0
+    max_tokens: int = 256
+    """Length limit of a sampled answer."""
+    device: str = "cpu"
+
+    def on(self, device: str) -> Self:
+        """The same on another device."""
+        return replace(self, device=device)
+
+
+@dataclass(frozen=True)
+class ChainSettings:
+    """Supervised fine-tuning, then GRPO from its outcome, on the same samples."""
+
+    stages: ClassVar[tuple[str, ...]] = ("sft", "grpo")
+    sft: SftSettings
+    grpo: GrpoSettings
+
+    def on(self, device: str) -> Self:
+        """The same on another device."""
+        return replace(self, sft=self.sft.on(device), grpo=self.grpo.on(device))
+
+
+Settings = GrpoSettings | SftSettings | ChainSettings
+"""What `train.methods.finetune` takes."""

@@ -1,7 +1,6 @@
 """One GRPO update after another on one policy. No Ray, no rollouts, no files: groups in, weights and numbers out."""
 
 import hashlib
-import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -10,16 +9,21 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from dpe_ray.errors import TrainingError
-from dpe_ray.models.policy import LoadedPolicy
+from dpe_ray.models.policy import LoadedPolicy, pad_token
 from dpe_ray.train.batching import MicroBatch, collate, idle, informative, pack, split_updates
 from dpe_ray.train.logprobs import CompletionLogprobs, Scored
 from dpe_ray.train.loss import ClipSettings, TokenLogprobs, grpo_loss
+from dpe_ray.train.optimizer import (
+    DataParallelOptimizer,
+    Weights,
+    load_weights,
+    rate_groups,
+    save_weights,
+    trainable_weights,
+)
 from dpe_ray.train.settings import GrpoSettings
 from dpe_ray.train.world import World
 from dpe_ray.types import RolloutGroup
-
-Weights = dict[str, Tensor]
 
 
 class GrpoTrainer:
@@ -35,15 +39,15 @@ class GrpoTrainer:
         self.world = world or World()
         # Dropout would make old and new log-probs differ with equal weights: training runs in eval mode.
         self._module = CompletionLogprobs(policy, settings.temperature, settings.device).eval()
-        self.weights: Weights = {
-            name: weight for name, weight in self._module.named_parameters() if weight.requires_grad
-        }
-        if not self.weights:
-            raise TrainingError("no weight of the policy is trainable; load it for training")
+        self.weights: Weights = trainable_weights(self._module)
         self.reference: Weights = {name: weight.detach().clone() for name, weight in self.weights.items()}
-        tokenizer = policy.processor.tokenizer
-        self._pad_id: int = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
-        self._optimizer = torch.optim.AdamW(self.weights.values(), lr=settings.lr, weight_decay=settings.weight_decay)
+        self._pad_id = pad_token(policy.processor)
+        self._optimizer = DataParallelOptimizer(
+            rate_groups(self.weights, lambda name: settings.lr),
+            weight_decay=settings.weight_decay,
+            max_grad_norm=settings.max_grad_norm,
+            world=self.world,
+        )
         self._clip = ClipSettings(
             settings.clip_low,
             settings.clip_high,
@@ -81,15 +85,12 @@ class GrpoTrainer:
 
     def state(self) -> dict[str, Any]:
         """Weights and optimiser, to go on from: what `load_state` takes."""
-        weights = {name: weight.detach().cpu() for name, weight in self.weights.items()}
-        return {"weights": weights, "optimizer": self._optimizer.state_dict()}
+        return {"weights": save_weights(self.weights), "optimizer": self._optimizer.torch.state_dict()}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Go on from a `state()`; the reference stays the policy that the trainer was built from."""
-        with torch.no_grad():
-            for name, weight in self.weights.items():
-                weight.copy_(state["weights"][name])
-        self._optimizer.load_state_dict(state["optimizer"])
+        load_weights(self.weights, state["weights"])
+        self._optimizer.torch.load_state_dict(state["optimizer"])
 
     def _micro_batches(self, groups: Sequence[RolloutGroup], spare: RolloutGroup) -> list[MicroBatch]:
         """Pad this rank's share of one update so that every rank runs the same number of forward passes.
@@ -124,11 +125,7 @@ class GrpoTrainer:
         totals = dict(
             zip(names, self.world.total(*(sums[name] for name in names), device=self.settings.device), strict=True)
         )
-        self._add_gradients()
-        norm = float(torch.nn.utils.clip_grad_norm_(self.weights.values(), self.settings.max_grad_norm))
-        if not (math.isfinite(totals["loss"]) and math.isfinite(norm)):
-            raise TrainingError(f"loss {totals['loss']} with gradient norm {norm} is not finite; lower train.lr")
-        self._optimizer.step()
+        norm = self._optimizer.step(totals["loss"])
         return totals | {"grad_norm": norm, "updates": 1.0}
 
     def _backward(self, batch: MicroBatch, old: Tensor | None, denominator: float) -> dict[str, float]:
@@ -142,16 +139,6 @@ class GrpoTrainer:
         loss.backward()  # type: ignore[no-untyped-call]
         entropy = (scored.entropy * batch.weights[:, None]).sum()
         return {name: float(value) for name, value in (sums | {"loss": loss.detach(), "entropy": entropy}).items()}
-
-    def _add_gradients(self) -> None:
-        """Sum over ranks, in one message. A weight outside the forward pass has no gradient on any rank."""
-        if self.world.size == 1:
-            return
-        gradients = [weight.grad for weight in self.weights.values() if weight.grad is not None]
-        flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
-        self.world.add(flat)
-        for gradient, part in zip(gradients, torch.split(flat, [g.numel() for g in gradients]), strict=True):
-            gradient.copy_(part.view_as(gradient))
 
 
 def _sizes(batch: MicroBatch) -> tuple[float, float]:

@@ -1,6 +1,6 @@
 """What was measured about a policy's answers, and what that says about its weak places."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 
@@ -113,6 +113,10 @@ class ErrorRecord:
     """Empty when none was usable."""
     dropped: str = ""
     """Why no skill was usable."""
+    error_kind: str = ""
+    """perception, knowledge, reasoning, instruction or format, as the analyst sees it; empty when it was not asked."""
+    evidence: str = ""
+    """The words of a step that show the error, as the analyst quotes them."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +148,9 @@ class CellDiagnosis:
     learnability: float | None = None
     """Mean over items of k/(k-1) p(1-p) from k >= 4 sampled answers each, 0-0.25 x k/(k-1); None when not measured."""
     need: Need | None = None
-    """None when not measured."""
+    """The most frequent of `needs`; None when not measured."""
+    needs: dict[str, int] = field(default_factory=dict)
+    """Failed items by what they lack; those that an outage left unmeasured count nowhere."""
 
     @property
     def cell(self) -> str:

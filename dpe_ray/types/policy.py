@@ -43,6 +43,8 @@ class Completion:
     """Image tokens expanded; 0 when the engine does not count them."""
     top_logprobs: tuple[tuple[tuple[str, float], ...], ...] = ()
     """[T][k] (token text, natural log-probability), likeliest first; empty unless asked for."""
+    tokens: tuple[str, ...] = ()
+    """[T] text of every token; empty unless alternatives were asked for."""
 
 
 @dataclass(frozen=True)
@@ -74,3 +76,5 @@ class TrainResult:
     steps: int
     metrics: tuple[dict[str, float], ...]
     """One dict per optimiser step: reward, reward_std, frac_reward_zero_std, kl, loss, clip_ratio, ..."""
+    refused: dict[str, int] = field(default_factory=dict)
+    """Samples that a trainer could not use, by reason."""

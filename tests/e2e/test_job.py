@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,23 @@ def test_evolve_runs_as_a_submitted_job(head, one_round, tmp_path):
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["status"] == "complete"
     assert len(summary["rounds"]) == 1
+    wait_until_empty(head)
+
+
+def wait_until_empty(url):
+    """Nothing of a run that is over lives on a cluster that was there before it."""
+    ask = urllib.request.Request(
+        f"{url}/api/v0/actors?limit=10000", headers={"Authorization": f"Bearer {os.environ['RAY_AUTH_TOKEN']}"}
+    )
+    deadline = time.monotonic() + 60
+    while True:
+        with urllib.request.urlopen(ask, timeout=30) as reply:
+            actors = json.load(reply)["data"]["result"]["result"]
+        alive = {actor["class_name"] for actor in actors if actor["state"] == "ALIVE"} - {"JobSupervisor"}
+        if not alive:
+            return
+        assert time.monotonic() < deadline, alive
+        time.sleep(1.0)
 
 
 def test_submit_sends_the_yaml_and_follows_the_job_to_its_error(head, one_round, tmp_path):

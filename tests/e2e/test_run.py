@@ -2,6 +2,7 @@
 
 import json
 import re
+from functools import cache
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -33,10 +34,13 @@ def test_summary_holds_the_contract(finished):
     assert result["schema"] == 1
     assert result["status"] == "complete"
     assert set(result["base"]) == set(result["final"]) == SCORE
+    assert all(len(entry["gate"]["by_suite"]) == 1 for entry in result["rounds"] if entry["gate"])
     assert len(result["rounds"]) == 2
     for entry in result["rounds"]:
         assert entry["decision"] in ("accept", "rollback", "stop")
         assert entry["proposed"] == entry["accepted"] + sum(entry["rejected"].values())
+        assert entry["proposed"] == entry["suppliers"]["annotate"]["proposed"]
+        assert entry["accepted"] == entry["suppliers"]["annotate"]["accepted"]
         assert sum(entry["quota"].values()) == 24
         assert entry["train"]["steps"] == 2
 
@@ -59,15 +63,51 @@ def test_the_tables_agree_with_the_summary(finished):
         assert {v["set"] for v in verdicts} == {"probe", "before", "after"}
 
 
-def test_outages_are_counted_and_never_a_wrong_answer(finished):
+@cache
+def down_in(folder, stage):
+    """(role, item) of every call of a stage that no attempt got an answer to."""
+    lines = [json.loads(line) for file in folder.glob(f"journal/{stage}/*.jsonl") for line in file.open()]
+    answered = {line["key"] for line in lines if "error" not in line}
+    return {(line["role"], line["item"]) for line in lines if line.get("outage") and line["key"] not in answered}
+
+
+def test_outages_are_counted(finished):
     folder, _ = finished
-    down = {line["item"] for line in journal(folder) if line.get("outage")}
-    assert down, "an outage rate of 0.1 must show"
+    assert any(line.get("outage") for line in journal(folder)), "an outage rate of 0.1 must show"
     assert any(entry["rejected"].get("outage") for entry in summary(folder)["rounds"])
     for place in (folder / "rounds").iterdir():
+        down = down_in(folder, f"{place.name}-diagnosis")
         diagnosis = json.loads((place / "diagnosis.json").read_text())
         failures = [f for cell in diagnosis["cells"] for f in cell["failures"]]
-        assert all(f["attribution"]["error_type"] == "not_judged" for f in failures if f["sample_id"] in down)
+        silent = [f for f in failures if ("judge", f["sample_id"]) in down]
+        assert all(f["attribution"]["error_type"] == "not_judged" for f in silent)
+
+
+def test_no_verdict_on_an_item_whose_model_was_down_is_wrong(finished):
+    folder, _ = finished
+    stages = {"probe": "{}-diagnosis", "before": "{}-gate", "after": "{}-gate", "base": "final", "final": "final"}
+    checked = 0
+    for file in folder.glob("**/verdicts.parquet"):
+        for row in pq.read_table(file).to_pylist():
+            down = down_in(folder, stages[row["set"]].format(file.parent.name))
+            if ("student", row["item"]) in down:
+                assert row["verdict"] == "not_judged"
+            if ("judge", row["item"]) in down and row["grader"].startswith("judge@"):
+                assert row["verdict"] == "not_judged"
+            if row["verdict"] == "not_judged":
+                assert {("student", row["item"]), ("judge", row["item"])} & down
+            checked += 1
+    assert checked > 500
+
+
+def test_rounds_and_final_suites_cost_what_the_ledger_holds(finished):
+    folder, _ = finished
+    result = summary(folder)
+    parts = [*(entry["cost"] for entry in result["rounds"]), result["final_cost"]]
+    ledger = [json.loads(line) for line in (folder / "ledger.jsonl").read_text().splitlines()]
+    answered = sum("error" not in line for line in ledger)
+    assert sum(part["calls"] for part in parts) == result["cost"]["calls"] == answered
+    assert all(part["calls"] > 0 for part in parts)
 
 
 def test_the_ledger_has_one_line_per_call_with_its_attempts(finished):

@@ -1,3 +1,6 @@
+import os
+from pathlib import Path
+
 import pytest
 
 from dpe_ray.runtime import session
@@ -6,8 +9,22 @@ session.prepare_environment(throw_away_token=True)  # before any test module imp
 
 
 @pytest.fixture(scope="session")
-def ray_session():
-    """A local Ray with 4 logical CPUs, for all tests of the process."""
+def ray_session(tmp_path_factory):
+    """A local Ray with 4 logical CPUs, for all tests of the process, on which a package with an engine is installed."""
+    installed = install_echo_engine(tmp_path_factory.mktemp("installed"))
+    before = os.environ.get("PYTHONPATH", "")
+    os.environ["PYTHONPATH"] = f"{installed}{os.pathsep}{before}" if before else str(installed)  # workers inherit it
     session.start(num_cpus=4, object_store_mb=150)
     yield
     session.stop()
+    os.environ["PYTHONPATH"] = before
+
+
+def install_echo_engine(folder: Path) -> Path:
+    """Lay out what `pip install` would: the module, and its entry point."""
+    (folder / "echo_engine.py").write_text(Path(__file__).with_name("echo_engine.py").read_text())
+    about = folder / "echo_engine-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: echo-engine\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text("[dpe_ray.engines]\necho = echo_engine:EchoEngine\n")
+    return folder

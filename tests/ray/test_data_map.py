@@ -1,8 +1,9 @@
 import asyncio
+import time
 
 import pytest
 
-from dpe_ray.errors import ClusterError, ModelUnavailable
+from dpe_ray.errors import ClusterError, ModelUnavailable, PoolError
 from dpe_ray.ports import MapSpec
 from dpe_ray.runtime.data_map import DataMapper
 
@@ -44,6 +45,67 @@ async def test_closing_the_iterator_ends_the_pipeline(ray_session):
             break
     await asyncio.wait_for(results.aclose(), 30)
     assert seen == 20
+
+
+async def test_rows_are_read_only_so_far_ahead_of_what_is_finished(ray_session):
+    read = []
+
+    def rows():
+        for i in range(100_000):
+            read.append(i)
+            yield {"id": i}
+
+    results = DataMapper(0.1).map(spec(doubling, 1), rows())
+    seen = 0
+    async for _ in results:
+        seen += 1
+        if seen == 20:
+            break
+    await results.aclose()
+    assert len(read) <= 20 + 2 * 2 * 8 * 4 + 40, "two workers hold 8 batches of 4 each, and as many wait"
+
+
+async def test_rows_that_cannot_be_read_raise_their_own_error(ray_session):
+    def rows():
+        yield {"id": 1}
+        raise PoolError("no readable image")
+
+    with pytest.raises(PoolError, match="no readable image"):
+        [row async for row in DataMapper(0.1).map(spec(doubling, 1), rows())]
+
+
+class Understated(list):
+    """More rows than it says."""
+
+    def __len__(self):
+        return 8
+
+
+async def test_more_rows_than_a_pipeline_takes_go_through_several(ray_session):
+    mapped = DataMapper(0.1).map(spec(doubling, 3), Understated({"id": i} for i in range(20)))
+    rows = [row async for row in mapped]
+    assert sorted(row["value"] for row in rows) == [3 * i for i in range(20)]
+
+
+def dawdling(marker):
+    async def work(row):
+        marker.touch()
+        await asyncio.sleep(15)
+        return row
+
+    return work
+
+
+async def test_an_interrupt_does_not_wait_for_slow_rows(ray_session, tmp_path):
+    rows = DataMapper(0.1).map(spec(dawdling, tmp_path / "started"), [{"id": 1}])
+    waiting = asyncio.create_task(anext(rows))
+    while not (tmp_path / "started").exists():
+        await asyncio.sleep(0.05)
+    start = time.monotonic()
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert time.monotonic() - start < 2
 
 
 async def test_a_workers_own_error_is_raised_as_itself(ray_session):

@@ -5,6 +5,7 @@ import base64
 import io
 import json
 import os
+import re
 import signal
 import urllib.request
 from collections.abc import Sequence
@@ -17,13 +18,16 @@ from PIL import Image
 from ray import serve
 
 from dpe_ray.config import ModelConfig, Workers
-from dpe_ray.errors import BadRequest, ClusterError, TrainingError
+from dpe_ray.errors import BadRequest, ClusterError, ModelUnavailable, TrainingError
 from dpe_ray.micro.student import build_model, build_processor, save_student
 from dpe_ray.models.openai_chat import ChatSpec
 from dpe_ray.models.policy import load_policy, save_policy
-from dpe_ray.ports import ChatRequest, Message
+from dpe_ray.ports import ChatReply, ChatRequest, Message
 from dpe_ray.runtime import serve_app
+from dpe_ray.runtime.endpoints import run_prefix
+from dpe_ray.runtime.listening import Listen
 from dpe_ray.runtime.rollout_pool import ServeRolloutPool
+from dpe_ray.runtime.serve_route import ServeRoute
 from dpe_ray.types import Answer, AnswerKind, ImageRef, PolicyRef, Prompt, Sample
 
 
@@ -66,8 +70,10 @@ def adapter(student, tmp_path_factory):
 @pytest.fixture(scope="module")
 def url(ray_session, student):
     model = ModelConfig(source=student, engine="transformers", replicas=Workers(min=2, max=2), num_cpus=0.25)
-    yield serve_app.serve_models({"student": model})["student"]
-    serve_app.shutdown()
+    url = serve_app.serve_models({"student": model})["student"].url
+    serve_app.wait_until_ready(url)
+    yield url
+    serve_app.take_down(["student"])
 
 
 @pytest.fixture
@@ -109,7 +115,7 @@ def test_an_image_changes_the_answer_and_logprobs_come_when_asked(client):
     ({"temperature": -1}, "temperature"), ({"top_logprobs": 5}, "top_logprobs"),
     ({"extra_body": {"top_k": 3}}, "top_k"),
     ({"response_format": {"type": "json_object"}}, "response_format"), ({"model": "other"}, "model"),
-    ({"messages": []}, "messages"), ({"stream": True}, "stream"),
+    ({"messages": []}, "messages"), ({"stream_options": {"include_usage": True}}, "stream_options"),
     ({"messages": [{"role": "user", "content": REMOTE}]}, "data URI"),
     ({"messages": [{"role": "user", "content": "<image>"}]}, "messages"),
 ])  # fmt: skip
@@ -128,12 +134,48 @@ def test_a_body_that_is_no_json_is_a_400(url):
     assert "no JSON" in json.load(caught.value)["error"]["message"]
 
 
-async def test_our_own_client_gets_many_answers_at_once(url):
-    model = ChatSpec("student", url, "student", concurrency=32).open()
-    request = ChatRequest((Message("user", "What colour?"),), "student", "i", "answer@1", n=3, max_tokens=4)
-    replies = await asyncio.gather(*[model.chat(request) for _ in range(40)])
+REQUEST = ChatRequest((Message("user", "What colour?"),), "student", "i", "answer@1", n=3, max_tokens=4)
+
+
+@pytest.mark.parametrize("route", [None, ServeRoute("student")], ids=["http", "ray"])
+async def test_our_own_client_gets_many_answers_at_once(url, route):
+    model = ChatSpec("student", url, "student", concurrency=32, policy_version=0, route=route).open()
+    replies = await asyncio.gather(*[model.chat(REQUEST) for _ in range(40)])
     assert {reply.texts for reply in replies} == {replies[0].texts}
     assert {reply.model for reply in replies} == {"student@v0"}
+
+
+def test_calls_need_no_port_and_work_in_every_process_of_the_cluster(url):
+    @ray.remote(num_cpus=0.1)
+    def ask(spec: ChatSpec, request: ChatRequest) -> ChatReply:
+        return asyncio.run(spec.open().chat(request))
+
+    spec = ChatSpec("student", "http://host.invalid/v1", "student", retries=0, route=ServeRoute("student"))
+    assert ray.get(ask.remote(spec, REQUEST)).model == "student@v0"
+
+
+async def test_what_ray_refuses_is_an_outage_and_what_the_endpoint_refuses_is_not(url):
+    nobody = ChatSpec("nobody", "http://host.invalid/v1", "nobody", retries=0, route=ServeRoute("nobody"))
+    with pytest.raises(ModelUnavailable, match="nobody"):
+        await nobody.open().chat(REQUEST)
+    other = ChatSpec("student", url, "another", retries=0, route=ServeRoute("student"))
+    with pytest.raises(BadRequest, match="serves 'student'"):
+        await other.open().chat(REQUEST)
+
+
+async def test_a_slow_reply_over_ray_is_an_outage(url):
+    spec = ChatSpec("student", url, "student", retries=0, timeout_s=0.01, route=ServeRoute("student"))
+    with pytest.raises(ModelUnavailable, match="1 attempts"):
+        await spec.open().chat(REQUEST)
+
+
+async def test_a_replica_of_another_version_never_answers(client, student, adapter, url):
+    spec = ChatSpec("student", url, "student", retries=0, policy_version=0, route=ServeRoute("student"))
+    await asyncio.to_thread(serve_app.publish, "student", PolicyRef(student, adapter, 3))
+    with pytest.raises(ModelUnavailable, match="it serves policy v3, v0 is wanted"):
+        await spec.open().chat(REQUEST)
+    await asyncio.to_thread(serve_app.publish, "student", PolicyRef(student))
+    assert (await spec.open().chat(REQUEST)).model == "student@v0"
 
 
 def test_a_published_policy_reaches_every_replica_and_later_ones(client, student, adapter, url):
@@ -203,7 +245,7 @@ def test_the_pool_works_inside_a_task(url, prompts):
 
 def test_another_port_than_the_running_one_is_refused(url, student):
     with pytest.raises(ClusterError, match="not on 12345"):
-        serve_app.serve_models({"more": ModelConfig(source=student, engine="transformers")}, port=12345)
+        serve_app.serve_models({"more": ModelConfig(source=student, engine="transformers")}, listen=Listen(port=12345))
 
 
 def test_an_unknown_app_is_a_cluster_error(url, prompts):
@@ -218,10 +260,43 @@ def test_a_model_that_cannot_be_served_is_one_line(ray_session):
     serve.delete("broken")
 
 
+@pytest.fixture
+def oracle(tmp_path):
+    (tmp_path / "truth").write_text("")
+    return ModelConfig(source=str(tmp_path / "truth"), engine="oracle", num_cpus=0.1)
+
+
+def test_two_runs_on_one_cluster_do_not_meet_and_leave_nothing_behind(url, oracle, student):
+    before = set(serve.status().applications)
+    with serve_app.serving({"teacher": oracle}, prefix="run-a", ours=False) as one:
+        with serve_app.serving({"teacher": oracle}, prefix="run-b", ours=False) as two:
+            assert {one["teacher"].app, two["teacher"].app} == {"run-a-teacher", "run-b-teacher"}
+            assert set(serve.status().applications) == before | {"run-a-teacher", "run-b-teacher"}
+        assert set(serve.status().applications) == before | {"run-a-teacher"}
+    assert set(serve.status().applications) == before
+
+
+def test_a_run_that_fails_to_serve_leaves_nothing_behind(url, oracle):
+    before = set(serve.status().applications)
+    models = {"teacher": oracle, "student": ModelConfig(source="/nowhere", engine="transformers")}
+    with pytest.raises(ClusterError, match="cannot be served"), serve_app.serving(models, prefix="run-c", ours=False):
+        raise AssertionError("it serves")
+    assert set(serve.status().applications) == before
+
+
+def test_the_prefix_of_a_run_comes_from_its_name_and_its_directory(tmp_path):
+    first, second = (run_prefix("my run/1", tmp_path / name) for name in "ab")
+    assert first != second
+    assert first == run_prefix("my run/1", tmp_path / "a")
+    assert re.fullmatch(r"my-run-1-[0-9a-f]{6}", first)
+
+
 async def test_outages_of_an_engine_look_like_outages_of_an_endpoint(ray_session, tmp_path):
     (tmp_path / "truth").write_text("")
     down = ModelConfig(source=str(tmp_path / "truth"), engine="oracle", options={"outage_rate": 1.0})
-    client = openai.OpenAI(base_url=serve_app.serve_models({"down": down})["down"], api_key="none", max_retries=0)
+    url = serve_app.serve_models({"down": down})["down"].url
+    serve_app.wait_until_ready(url)
+    client = openai.OpenAI(base_url=url, api_key="none", max_retries=0)
     seen = set()
     for shade in range(24):
         try:

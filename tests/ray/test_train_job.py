@@ -1,5 +1,6 @@
 """The training loop under Ray Train."""
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -8,10 +9,11 @@ import ray.cloudpickle
 import train_support
 from train_support import FolderPool, LocalPool, RefusingPool, make_prompt, save_tiny_student
 
+from dpe_ray.config import TrainConfig
 from dpe_ray.errors import TrainingError
 from dpe_ray.models.policy import load_policy
-from dpe_ray.runtime.train_job import RayPolicyUpdater
-from dpe_ray.train.settings import GrpoSettings
+from dpe_ray.runtime.train_job import RayPolicyUpdater, method_settings
+from dpe_ray.train.settings import ChainSettings, GrpoSettings, SftSettings
 from dpe_ray.types import PolicyRef, Sample
 
 SETTINGS = GrpoSettings(
@@ -47,3 +49,26 @@ async def test_no_samples_are_refused_before_anything_starts(tmp_path: Path) -> 
     updater = RayPolicyUpdater(SETTINGS, partial(LocalPool, PolicyRef("none")), str(tmp_path))
     with pytest.raises(TrainingError, match="no samples"):
         await updater.finetune(PolicyRef("none"), [], out=str(tmp_path / "out"), seed=0)
+
+
+async def test_two_workers_run_a_chain(ray_session: None, tmp_path: Path) -> None:
+    student = save_tiny_student(tmp_path / "student")
+    sft = SftSettings(lora_rank=4, lora_alpha=8, batch_size=4, rationale_share=0.5, group_size=2, max_tokens=4)
+    settings = ChainSettings(sft, replace(SETTINGS, steps=1, lora_rank=4, lora_alpha=8))
+    pool = partial(FolderPool, student.base, str(tmp_path / "pool"))
+    updater = RayPolicyUpdater(settings, pool, str(tmp_path / "ray"), workers=2, num_cpus=0.5)
+    result = await updater.finetune(student, samples_in(tmp_path), out=str(tmp_path / "out"), seed=0)
+    assert ["reward" in step for step in result.metrics] == [False, False, True]
+    assert result.policy == PolicyRef(student.base, str(tmp_path / "out"), 1)
+    load_policy(result.policy)
+
+
+def test_settings_of_a_method_are_those_of_its_part_of_the_configuration() -> None:
+    config = TrainConfig.model_validate({"method": "chain", "lr": 1e-5, "lora_rank": 4, "sft": {"lr": 3e-4}})
+    chain = method_settings(config)
+    assert isinstance(chain, ChainSettings)
+    assert (chain.sft.lr, chain.grpo.lr) == (3e-4, 1e-5)
+    assert (chain.sft.weight_decay, chain.grpo.weight_decay) == (0.0, 1e-2)
+    assert chain.sft.lora_rank == chain.grpo.lora_rank == 4
+    assert method_settings(config.model_copy(update={"method": "sft"})) == chain.sft
+    assert method_settings(config.model_copy(update={"method": "grpo"})) == chain.grpo

@@ -20,7 +20,8 @@ class Tally:
     """What one slot has asked so far."""
 
     calls: int = 0
-    """Of the teacher's roles, failed ones too; what the journal answered was paid before."""
+    """Answered ones of the teacher's roles. What the journal answers counts as well: this stage paid it before it was
+    interrupted, and a slot must cost the same both times."""
     steps: list[AgentStep] = field(default_factory=list)
 
 
@@ -33,10 +34,9 @@ class Counted:
 
     async def chat(self, request: ChatRequest) -> ChatReply:
         """As `ChatModel.chat`."""
-        paid = request.role != "student"
-        self.tally.calls += paid
         reply = await self.model.chat(request)
-        self.tally.calls -= paid and reply.cached
+        asked_before = reply.cached and any(step.call == reply.call for step in self.tally.steps)
+        self.tally.calls += request.role != "student" and not asked_before
         self.tally.steps.append(AgentStep(request.role, request.prompt_version, reply.model, reply.call))
         return reply
 

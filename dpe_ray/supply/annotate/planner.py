@@ -6,6 +6,7 @@ from pydantic import BaseModel
 
 from dpe_ray.ports import ChatModel
 from dpe_ray.supply.annotate.agent import Agent, Tally
+from dpe_ray.taxonomy import known_name
 from dpe_ray.types import AnswerKind, ImageRef
 
 
@@ -26,7 +27,7 @@ class Planner:
         self._agent = Agent("planner", model, PlanReply, prompt_path)
 
     async def plan(self, image: ImageRef, cells: Mapping[str, str], tally: Tally) -> PlanReply:
-        """Choose among `cells` (cell -> instruction); a cell that was not offered counts as none."""
+        """Choose among `cells` (cell -> instruction), however the reply writes them; one not offered counts as none."""
         offered = {cell: " ".join(text.split()) for cell, text in cells.items()}
         reply = await self._agent.ask(image, tally, cells=offered)
-        return reply if reply.cell in offered else reply.model_copy(update={"cell": ""})
+        return reply.model_copy(update={"cell": known_name(reply.cell, offered)})

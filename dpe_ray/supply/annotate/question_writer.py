@@ -50,7 +50,7 @@ class QuestionWriter:
             plan=" ".join(plan.plan.split()),
             refusals=told,
         )
-        category, _, skill = plan.cell.partition("/")
+        category, _, skill = plan.cell.rpartition("/")
         value = reply.answer.strip()
         return Sample(
             images=(image,),

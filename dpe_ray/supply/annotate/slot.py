@@ -39,17 +39,12 @@ SLOT_ERRORS: tuple[type[DpeError], ...] = (Refused, *GATE_OF)
 
 @dataclass(frozen=True)
 class SlotConfig:
-    """All that a worker needs to fill slots. Pickles when doors, book and contamination check do."""
+    """How slots are filled. Pickles when doors and contamination check do."""
 
     doors: Mapping[str, ChatDoor]
     """One per name in `ROLES`; equal doors share one client."""
-    book: QuotaBook
-    instructions: Mapping[str, str] = field(default_factory=dict)
-    """What a sample of a cell should exercise, per `category/skill`."""
     contamination: Callable[[Sample], str | None] | None = None
     """Says why a sample is too near to a held-out item, or None."""
-    seen: frozenset[str] = frozenset()
-    """`gates.sample_key` of what earlier rounds accepted."""
     pass_rate: tuple[float, float] = (0.3, 0.8)
     """Band of the student's pass rate, corrected for guessing, ends included."""
     pass_rate_samples: int = 9
@@ -65,9 +60,24 @@ class SlotConfig:
     """Role to a prompt file of the user's own."""
 
 
-def annotate_slot(config: SlotConfig) -> "Annotator":
-    """Build what maps rows {slot, image} to rows {slot, outcome, calls}: the factory that `MapSpec` names."""
-    return Annotator(config)
+@dataclass(frozen=True)
+class SlotJob:
+    """All that a worker needs."""
+
+    config: SlotConfig
+    book: QuotaBook
+    instructions: Mapping[str, str]
+    """What a sample of a cell should exercise, per `category/skill`."""
+    seen: frozenset[str] = frozenset()
+    """`gates.sample_key` of what was accepted before."""
+
+
+def annotate_slot(job: SlotJob) -> "Annotator":
+    """Build what maps rows {slot, image} to rows {slot, outcome, calls}: the factory that `MapSpec` names.
+
+    The image is an ImageRef, or a Rejection that says why it cannot be used.
+    """
+    return Annotator(job)
 
 
 @dataclass
@@ -90,9 +100,10 @@ class Draft:
 class Annotator:
     """The agents of one worker."""
 
-    def __init__(self, config: SlotConfig) -> None:
+    def __init__(self, job: SlotJob) -> None:
+        config = job.config
         models, prompts = _open(config.doors), config.prompts
-        self._config = config
+        self._config, self._book, self._job = config, job.book, job
         self._planner = Planner(models["planner"], prompts.get("planner", ""))
         self._writer = QuestionWriter(models["question_writer"], prompts.get("question_writer", ""))
         self._validator = Validator(models["validator"], prompts.get("validator", ""))
@@ -103,6 +114,8 @@ class Annotator:
 
     async def __call__(self, row: Row) -> Row:
         """Fill one slot; costs 1 to 3 + 4 x attempts teacher calls and one student call."""
+        if isinstance(row["image"], Rejection):
+            return {"slot": row["slot"], "outcome": replace(row["image"], slot=row["slot"]), "calls": 0}
         draft = Draft(row["slot"], row["image"])
         outcome = await self._outcome(draft)
         return {"slot": draft.slot, "outcome": outcome, "calls": draft.tally.calls}
@@ -110,11 +123,14 @@ class Annotator:
     async def _outcome(self, draft: Draft) -> Candidate | Rejection:
         try:
             sample = await self._make(draft)
-            if await self._config.book.commit(draft.cell, draft.slot, draft.tally.calls):
+            if await self._book.commit(draft.cell, draft.slot, draft.tally.calls):
                 return Candidate(draft.slot, sample)
             raise Refused("quota", "the cell was filled while this sample was made")
         except SLOT_ERRORS as error:
-            await self._config.book.release(draft.cell, draft.slot, draft.tally.calls)
+            if isinstance(error, BudgetExceeded) and not draft.cell:
+                # only at the start of a slot: behind one that is cut off later, others may replay what was paid
+                await self._book.close()
+            await self._book.release(draft.cell, draft.slot, draft.tally.calls)
             gate, reason = _told(error)
             return Rejection(draft.slot, gate, reason, draft.cell, draft.finished(self._config.round))
 
@@ -127,13 +143,13 @@ class Annotator:
         return sample
 
     async def _plan(self, draft: Draft) -> PlanReply:
-        book = self._config.book
-        wanted = await book.open_cells()
+        book = self._book
+        wanted = await book.begin(draft.slot)
         if not wanted:
             closed_by = (await book.state()).closed_by
             raise Refused("budget" if closed_by == "budget" else "no_open_cell", f"supply is closed by {closed_by}")
         # without the numbers still wanted: equal requests are answered from the journal
-        cells = {cell: self._config.instructions.get(cell, "") for cell in sorted(wanted)}
+        cells = {cell: self._job.instructions.get(cell, "") for cell in sorted(wanted)}
         plan = await self._planner.plan(draft.image, cells, draft.tally)
         if not plan.cell:
             raise Refused("no_open_cell", f"the image ({plan.image_category or 'unreadable'}) serves no wanted cell")
@@ -156,7 +172,7 @@ class Annotator:
     async def _check(self, sample: Sample, tally: Tally) -> None:
         _pass("format", gates.check_format(sample))
         _pass("leak", gates.check_leak(sample))
-        _pass("duplicate", gates.check_seen(sample, self._config.seen))
+        _pass("duplicate", gates.check_seen(sample, self._job.seen))
         if self._config.contamination:
             _pass("contamination", self._config.contamination(sample))
         verdict = await self._validator.check(sample, tally)

@@ -1,15 +1,20 @@
 import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from builders import FakeChat, make_sample, silent_chat
 
+from dpe_ray.diagnose.routes import RouteSettings
 from dpe_ray.diagnose.stage import diagnose
-from dpe_ray.errors import ModelUnavailable, PoolError
+from dpe_ray.diagnose.votes import VoteSettings
+from dpe_ray.errors import ConfigError, ModelUnavailable, PoolError
 from dpe_ray.ports import ChatRequest
 from dpe_ray.rounds.local import LocalMapper
 from dpe_ray.taxonomy import Taxonomy
-from dpe_ray.types import Diagnosis, Graded, Sample
+from dpe_ray.types import Diagnosis, ErrorRecord, Graded, MistakeLocation, Need, Sample
 
 PROBE = tuple(
     make_sample(f"{skill} {i}?", "red", category=category)
@@ -32,8 +37,9 @@ def judge(request: ChatRequest) -> str:
     return json.dumps({"correct": False, "error_type": "reasoning", "description": "It took the wrong turn."})
 
 
-async def run(probe: tuple[Sample, ...] = PROBE, **fakes: Any) -> tuple[Diagnosis, tuple[Graded, ...]]:
-    doors = {"student": FakeChat(student), "judge": FakeChat(judge), "analyst": FakeChat(analyst)} | fakes
+async def run(probe: tuple[Sample, ...] = PROBE, **given: Any) -> tuple[Diagnosis, tuple[Graded, ...]]:
+    doors = {"student": FakeChat(student), "judge": FakeChat(judge), "analyst": FakeChat(analyst)}
+    doors |= {name: given.pop(name) for name in list(given) if name in doors}
     return await diagnose(
         3,
         probe,
@@ -46,6 +52,7 @@ async def run(probe: tuple[Sample, ...] = PROBE, **fakes: Any) -> tuple[Diagnosi
         failures_per_cell=2,
         workers=(1, 1),
         concurrency=8,
+        **given,
     )
 
 
@@ -106,3 +113,89 @@ async def test_a_total_outage_is_no_diagnosis() -> None:
 async def test_an_empty_probe_is_refused() -> None:
     with pytest.raises(PoolError):
         await run(())
+
+
+async def test_paraphrased_skills_share_a_cell() -> None:
+    said = {"find_way": "find_the_way", "read_name": "reading_names", "spot_mark": "spot_mark"}
+
+    def vary(request: ChatRequest) -> str:
+        skill, number = QUESTION[request.item][:-1].split()
+        return json.dumps({"skill": said[skill] if int(number) % 3 else skill})
+
+    diagnosis, _ = await run(analyst=FakeChat(vary))
+    assert len(diagnosis.cells) == 3
+    assert {c.attempts for c in diagnosis.cells} == {10}
+
+
+async def locate(failed: Sequence[Graded]) -> list[ErrorRecord]:
+    return [
+        ErrorRecord(g.sample.id, g.sample.category, ("look",), "blue", MistakeLocation("random", 1, "found"), ())
+        for g in failed
+    ]
+
+
+def error_analyst(request: ChatRequest) -> str:
+    if "You are the skill analyst" in request.messages[0].text:
+        return analyst(request)
+    skill = {"name": "finding the ways", "skill": "follow a way through a map", "weight": 1}
+    return json.dumps({"skills": [skill], "evidence": "look", "error_kind": "reasoning"})
+
+
+async def test_wrong_answers_are_located_and_their_missing_skills_take_the_names_of_the_cells() -> None:
+    diagnosis, _ = await run(analyst=FakeChat(error_analyst), locate=locate)
+    assert len(diagnosis.errors) == 9
+    assert {(e.category, e.skills[0].name) for e in diagnosis.errors} == {
+        ("map", "find_way"),
+        ("medical", "finding_the_ways"),
+    }
+    assert diagnosis.errors[0].skills[0].text == "follow a way through a map"
+
+
+async def test_routes_fill_needs_and_learnability_of_every_cell(tmp_path: Path) -> None:
+    def sampled(request: ChatRequest) -> str | list[str]:
+        if request.n == 1:
+            return student(request)
+        said = QUESTION[request.item]
+        return ["answer: red"] * 4 + [f"answer: {said.split()[0]} {said.split()[1]}"] * 4
+
+    diagnosis, _ = await run(student=FakeChat(sampled), routes=RouteSettings(str(tmp_path)))
+    assert {c.need for c in diagnosis.cells} == {Need.ELICITABLE}
+    assert {tuple(c.needs.items()) for c in diagnosis.cells} == {(("elicitable", 3),)}
+    assert {c.learnability for c in diagnosis.cells} == {8 / 7 * 0.25}
+
+
+async def test_without_routes_nothing_is_sampled_and_needs_stay_unknown() -> None:
+    door = FakeChat(student)
+    diagnosis, _ = await run(student=door)
+    assert len(door.requests) == len(PROBE)
+    assert {(c.need, c.learnability) for c in diagnosis.cells} == {(None, None)}
+
+
+async def test_votes_take_the_place_of_gold_answers() -> None:
+    unlabelled = tuple(replace(s, answer=replace(s.answer, value="")) for s in PROBE)
+    asked = {s.id: s.question for s in unlabelled}
+
+    def unsure(request: ChatRequest) -> list[str]:
+        hard = int(asked[request.item].split()[1][:-1]) >= 7
+        return ["answer: red"] * (4 if hard else 8) + ["answer: blue"] * (4 if hard else 0)
+
+    def named(request: ChatRequest) -> str:
+        return json.dumps({"skill": request.messages[0].text.partition("Question: ")[2].split()[0]})
+
+    diagnosis, graded = await run(
+        unlabelled, student=FakeChat(unsure), analyst=FakeChat(named), votes=VoteSettings(k=8)
+    )
+    assert [(c.cell, c.attempts, c.correct) for c in diagnosis.cells] == [
+        ("map/find_way", 10, 7),
+        ("map/read_name", 10, 7),
+        ("medical/spot_mark", 10, 7),
+    ]
+    assert {g.verdict.grader for g in graded} == {"vote@1"}
+    assert graded[0].sample.answer.value == "red"
+
+
+async def test_votes_do_not_go_with_what_needs_gold_answers(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError):
+        await run(votes=VoteSettings(), routes=RouteSettings(str(tmp_path)))
+    with pytest.raises(ConfigError):
+        await run(votes=VoteSettings(), locate=locate)

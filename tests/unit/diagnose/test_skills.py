@@ -3,9 +3,9 @@ import json
 import pytest
 from builders import FakeChat, make_sample, silent_chat
 
-from dpe_ray.diagnose.skills import BATCH, UNSPECIFIED, canonical, name_skills, usable_skill
+from dpe_ray.diagnose.skills import BATCH, name_skills, usable_skill
 from dpe_ray.rounds.local import LocalMapper
-from dpe_ray.taxonomy import Taxonomy
+from dpe_ray.taxonomy import UNSPECIFIED, Taxonomy, canonical
 from dpe_ray.types import Sample
 
 SAMPLES = [make_sample(f"Question {i}?", category="map" if i % 2 else "medical") for i in range(40)]
@@ -26,7 +26,7 @@ async def test_every_item_gets_one_skill_in_snake_case() -> None:
 
 
 async def test_later_items_are_shown_the_taxonomy_and_the_names_given_before() -> None:
-    analyst = FakeChat(lambda r: json.dumps({"skill": f"skill_of_{r.item[:2]}x"}))
+    analyst = FakeChat(lambda r: json.dumps({"skill": f"find_{r.item[:2]}x"}))
     await name(SAMPLES, analyst, Taxonomy({"map": ("find_north",)}))
     maps = [known_in(r.messages[0].text) for r in analyst.requests if "Category: map" in r.messages[0].text]
     assert maps[:BATCH] == [["find_north"]] * BATCH
@@ -35,7 +35,7 @@ async def test_later_items_are_shown_the_taxonomy_and_the_names_given_before() -
 
 async def test_equal_probes_make_equal_requests_in_any_order() -> None:
     def ask_skill(request: object) -> str:
-        return json.dumps({"skill": f"skill_{request.item[:1]}x"})  # type: ignore[attr-defined]
+        return json.dumps({"skill": f"find_{request.item[:1]}x"})  # type: ignore[attr-defined]
 
     one, two = FakeChat(ask_skill), FakeChat(ask_skill)
     await name(SAMPLES, one)
@@ -71,6 +71,14 @@ def test_the_text_of_the_right_option_counts_as_the_answer() -> None:
     sample = make_sample("Which?", "B", options=("cat", "dog"))
     assert usable_skill("recognise_dog", sample) == UNSPECIFIED
     assert usable_skill("recognise_cat", sample) == "recognise_cat"
+
+
+async def test_a_name_that_serves_items_with_other_answers_is_no_leak() -> None:
+    items = [make_sample(f"What time is it, {i}?", letter, options=("day", "night")) for i, letter in enumerate("AABB")]
+    named = await name(items, FakeChat(lambda r: json.dumps({"skill": "time_of_day"})))
+    assert set(named.values()) == {"time_of_day"}
+    alone = await name(items[:1], FakeChat(lambda r: json.dumps({"skill": "time_of_day"})))
+    assert set(alone.values()) == {UNSPECIFIED}
 
 
 def test_canonical_names_are_stable() -> None:

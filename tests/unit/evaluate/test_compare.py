@@ -37,6 +37,12 @@ def test_a_clear_gain_without_a_fall_is_accepted() -> None:
     assert "macro rose by +0.250" in result.reasons[0]
 
 
+def test_the_scores_name_the_gate_suite() -> None:
+    result = decide({"map": "cw"}, {"map": "cc"})
+    assert {name: s.accuracy for name, s in result.before.by_suite.items()} == {"gate": 0.5}
+    assert {name: s.accuracy for name, s in result.after.by_suite.items()} == {"gate": 1.0}
+
+
 def test_no_change_is_rolled_back_since_nothing_is_superior() -> None:
     result = decide({"map": "cw" * 50}, {"map": "cw" * 50})
     assert result.decision == "rollback"

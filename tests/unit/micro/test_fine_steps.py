@@ -62,13 +62,14 @@ def test_a_short_rationale_with_all_facts_in_one_step_is_read_too(skill):
 
 @pytest.mark.parametrize("skill", SKILLS)
 def test_one_wrong_step_of_working_changes_all_that_follows_from_it_and_nothing_before(skill):
-    rng, slips = Random(0), 0
+    rng, slips, refused = Random(0), 0, 0
     for scene, item in items(skill):
         right = tell(item, scene)
         for step in range(2 + right.num_facts, len(right.steps) + 1):
             try:
                 told = tell(item, scene, step, rng)
             except ValueError:
+                refused += 1
                 continue
             slips += 1
             assert told.steps[: step - 1] == right.steps[: step - 1]
@@ -76,7 +77,7 @@ def test_one_wrong_step_of_working_changes_all_that_follows_from_it_and_nothing_
             led = [implied_answer(item.question, told.steps[:t]) for t in range(len(told.steps) + 1)]
             assert set(led[:step]) <= {None, right.value}
             assert set(led[step:]) == {told.value} != {right.value}
-    assert slips >= 3
+    assert slips >= max(3, refused // 10)
 
 
 def test_a_wrong_step_is_consistent_with_the_sums_behind_it():

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from PIL import Image
@@ -60,6 +62,33 @@ def test_logprobs_equal_a_teacher_forced_forward_at_the_sampling_temperature(pol
             logits = policy.model(input_ids=ids, pixel_values=one.inputs["pixel_values"]).logits
         forced = torch.log_softmax(logits[:, -written.shape[1] - 1 : -1] / 0.7, -1).gather(-1, written[..., None])
         torch.testing.assert_close(torch.tensor(completion.logprobs), forced[0, :, 0], atol=1e-4, rtol=0)
+
+
+def test_alternatives_are_the_likeliest_tokens_of_a_teacher_forced_forward(policy):
+    one = job(policy, n=3, temperature=0.7, seed=3, top_logprobs=4)
+    tokenizer = policy.processor.tokenizer
+    asked, beside, silent = run(policy, one, job(policy, TEXTS[3], n=2, top_logprobs=0), job(policy))
+    for completion in asked:
+        written = torch.tensor([completion.token_ids])
+        ids = torch.cat([one.inputs["input_ids"], written], 1)
+        with torch.no_grad():
+            logits = policy.model(input_ids=ids, pixel_values=one.inputs["pixel_values"]).logits
+        forced, order = torch.log_softmax(logits[0, -written.shape[1] - 1 : -1] / 0.7, -1).topk(4, -1)
+        told = torch.tensor([[value for _, value in step] for step in completion.top_logprobs])
+        torch.testing.assert_close(told, forced, atol=1e-4, rtol=0)
+        assert [t for t, _ in completion.top_logprobs[0]] == [tokenizer.decode([token]) for token in order[0]]
+        assert completion.tokens == tuple(tokenizer.decode([token]) for token in completion.token_ids)
+    assert all(len(c.tokens) == len(c.token_ids) and c.top_logprobs == () for c in beside)
+    assert all(c.tokens == c.top_logprobs == () for c in silent)
+
+
+def test_alternatives_follow_their_row_when_others_end(policy):
+    policy.model.generation_config.eos_token_id = list(range(0, 300, 2))
+    for completion in run(policy, job(policy, n=30, temperature=1.0, seed=2, top_logprobs=400))[0]:
+        assert len(completion.top_logprobs) == len(completion.token_ids)
+        for text, logprob, step in zip(completion.tokens, completion.logprobs, completion.top_logprobs, strict=True):
+            assert (text, pytest.approx(logprob, abs=1e-6)) in step
+            assert sum(math.exp(value) for _, value in step) == pytest.approx(1, abs=1e-4)
 
 
 def test_a_seed_decides_the_draws_whoever_shares_the_batch(policy):

@@ -88,6 +88,7 @@ def test_everything_that_changes_the_answer_changes_the_key():
         "top_p": 0.9,
         "max_tokens": 7,
         "seed": 1,
+        "top_logprobs": 3,
     }
     changed += [dataclasses.replace(REQUEST, **{name: value}) for name, value in changes.items()]
     keys = {call_key(r, "m") for r in (REQUEST, *changed)} | {call_key(REQUEST, "m", 1), call_key(REQUEST, "other")}

@@ -191,6 +191,53 @@ async def test_the_key_comes_from_the_environment_and_is_sent_as_bearer(monkeypa
     assert endpoint.headers[0]["authorization"] == "bearer abc"
 
 
+def with_alternatives(*tops):
+    choices = []
+    for index, top in enumerate(tops):
+        told = [{"token": t, "logprob": p, "bytes": None} for t, p in top or ()]
+        content = [{"token": "A", "logprob": -0.1, "bytes": None, "top_logprobs": told}] if top is not None else None
+        message = {"role": "assistant", "content": "A"}
+        logprobs = {"content": content}
+        choices.append({"index": index, "finish_reason": "stop", "message": message, "logprobs": logprobs})
+    return reply(body=completion(choices=choices))
+
+
+ALTERNATIVES = ChatRequest(REQUEST.messages, "mistake", "item", "mistake@1", top_logprobs=2, max_tokens=1)
+
+
+async def test_alternatives_of_the_first_token_come_back_likeliest_first_and_stay_in_the_journal(tmp_path):
+    async with Endpoint(with_alternatives([("B", -2.0), ("A", -0.25)])) as endpoint:
+        spec = ChatSpec("teacher", endpoint.spec.base_url, "m", journal=str(tmp_path))
+        answers = [await spec.open().chat(ALTERNATIVES) for _ in range(2)]
+    assert [answer.first_token for answer in answers] == [((("A", -0.25), ("B", -2.0)),)] * 2
+    assert [answer.cached for answer in answers] == [False, True]
+    assert len(endpoint.bodies) == 1
+    assert (endpoint.bodies[0]["logprobs"], endpoint.bodies[0]["top_logprobs"]) == (True, 2)
+
+
+async def test_alternatives_are_neither_asked_for_nor_told_without_need():
+    async with Endpoint(with_alternatives([("A", -0.25)])) as endpoint:
+        assert (await endpoint.spec.open().chat(REQUEST)).first_token == ()
+    assert not {"logprobs", "top_logprobs"} & set(endpoint.bodies[0])
+
+
+@pytest.mark.parametrize("answer", [reply(), with_alternatives(None), with_alternatives([])])
+async def test_an_endpoint_that_tells_no_alternatives_is_a_refusal(answer):
+    async with Endpoint(answer) as endpoint:
+        with pytest.raises(BadRequest, match="does not support"):
+            await endpoint.spec.open().chat(ALTERNATIVES)
+    assert len(endpoint.bodies) == 1
+
+
+@pytest.mark.parametrize("served", ["v1", None, "fp_44709d6fcb"])
+async def test_a_model_that_is_trained_must_state_the_wanted_version(served):
+    async with Endpoint(reply(body=completion(system_fingerprint=served))) as endpoint:
+        spec = ChatSpec("student", endpoint.spec.base_url, "m", retries=0, policy_version=0)
+        with pytest.raises(ModelUnavailable, match="v0 is wanted"):
+            await spec.open().chat(REQUEST)
+        assert (await endpoint.spec.open().chat(REQUEST)).texts == ("answer 0",)
+
+
 def test_a_spec_pickles():
     spec = ChatSpec("teacher", "http://host/v1", "m")
     assert pickle.loads(pickle.dumps(spec)) == spec

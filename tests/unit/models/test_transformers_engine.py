@@ -131,12 +131,21 @@ async def test_a_prompt_asked_twice_is_not_given_the_same_draws(engine, make_pro
 @pytest.mark.parametrize("wrong", [
     {"n": 0}, {"n": 10_000}, {"temperature": -1.0}, {"top_p": 0.0}, {"max_tokens": 0}, {"max_tokens": 100_000},
     {"messages": (("user", "Look", (b"no picture",)),)}, {"messages": (("user", "<image>", ()),)},
-    {"messages": (("user", "<image>", (png(),)),)},
+    {"messages": (("user", "<image>", (png(),)),)}, {"top_logprobs": 21}, {"top_logprobs": -1},
+    {"reply_schema": {"type": "object"}},
 ])  # fmt: skip
 async def test_a_wrong_request_is_refused_and_the_next_one_is_served(engine, wrong):
     with pytest.raises(BadRequest):
         await engine.chat(dataclasses.replace(ASK, **wrong))
     assert len(await engine.chat(ASK)) == 1
+
+
+async def test_alternatives_come_when_asked_for(engine):
+    [told] = await engine.chat(dataclasses.replace(ASK, logprobs=True, top_logprobs=5))
+    assert [len(step) for step in told.top_logprobs] == [5] * len(told.token_ids)
+    assert [step[0][0] for step in told.top_logprobs] == list(told.tokens)  # it is greedy
+    [plain] = await engine.chat(dataclasses.replace(ASK, logprobs=True))
+    assert (plain.text, plain.top_logprobs, plain.tokens) == (told.text, (), told.tokens)
 
 
 async def test_a_batch_that_fails_fails_for_its_callers_and_the_next_one_is_served(engine):

@@ -46,6 +46,15 @@ def test_more_weight_never_means_less_quota(
     assert largest_remainder(heavier, total)[name] >= largest_remainder(weights, total)[name]
 
 
+@given(WEIGHTS, st.data())
+def test_everyone_may_have_a_minimum_of_their_own(weights: dict[str, float], data: st.DataObject) -> None:
+    least = {name: data.draw(st.integers(0, 20)) for name in weights}
+    total = sum(least.values()) + data.draw(st.integers(0, 50))
+    quotas = largest_remainder(weights, total, least)
+    assert sum(quotas.values()) == total
+    assert all(quotas[name] >= least[name] for name in weights)
+
+
 def test_a_minimum_that_does_not_fit_is_refused() -> None:
     with pytest.raises(ValueError, match="do not fit"):
         largest_remainder({"a": 1, "b": 1}, 3, 2)

@@ -10,7 +10,7 @@ from dpe_ray.errors import BudgetExceeded, ModelUnavailable
 from dpe_ray.rounds.loop import Loop
 from dpe_ray.rounds.round import RoundStages
 from dpe_ray.rounds.store import RunFolder
-from dpe_ray.supply.supplier import Supplied
+from dpe_ray.supply.supplier import Supplied, SupplierYield
 from dpe_ray.types import (
     Answer,
     AnswerKind,
@@ -68,14 +68,15 @@ class Script:
         )
         rejections = (Rejection(98, "leak", "told", cell), Rejection(99, "pass_rate", "too easy", cell))
         proposed = len(samples) + len(rejections)
-        return Supplied(samples, rejections, proposed, {cell: 1}, "exhausted", calls=10)
+        yields = {"annotate": SupplierYield(proposed, len(samples), 10)}
+        return Supplied(samples, rejections, proposed, {cell: 1}, "exhausted", 10, yields)
 
     async def finetune(self, policy, samples, plan, index):
         self.note(f"finetune {index}")
         metrics = tuple({"reward": 0.4 + 0.1 * i} for i in range(3))
         return TrainResult(PolicyRef("base", f"adapter-{index}", index), 3, metrics)
 
-    async def measure(self, policy, suite):
+    async def measure(self, policy, suite, index):
         self.note(f"measure {suite} v{policy.version}")
         right = self.skill[policy.version]
         kinds = [VerdictKind.CORRECT if i % 100 < 100 * right else VerdictKind.WRONG for i in range(len(SUITE))]
@@ -121,6 +122,7 @@ async def test_two_better_rounds_are_kept_and_the_final_suite_is_opened_once(con
     assert result["base"]["macro"] == pytest.approx(0.4)
     assert result["final"]["macro"] == pytest.approx(0.8)
     assert [r["decision"] for r in result["rounds"]] == ["accept", "accept"]
+    assert set(result["rounds"][0]["gate"]["by_suite"]) == {"g"}
 
 
 async def test_the_summary_of_a_round_holds_the_contract(config, tmp_path):
@@ -129,6 +131,7 @@ async def test_the_summary_of_a_round_holds_the_contract(config, tmp_path):
     assert first["index"] == 1
     assert first["proposed"] == first["accepted"] + sum(first["rejected"].values()) == 6
     assert first["rejected"] == {"leak": 1, "pass_rate": 1}
+    assert first["suppliers"] == {"annotate": {"proposed": 6, "accepted": 4, "calls": 10}}
     assert sum(first["quota"].values()) == 5
     assert first["train"] == {"steps": 3, "reward_first": pytest.approx(0.4), "reward_last": pytest.approx(0.6)}
     assert first["gate"]["by_category"]["map"]["n"] == 100

@@ -133,6 +133,10 @@ def entry(index=1, decision="accept"):
         "accepted": 30,
         "rejected": {"pass_rate": 9, "planner": 1},
         "quota": {},
+        "suppliers": {
+            "retrieve": {"proposed": 16, "accepted": 8, "calls": 4},
+            "annotate": {"proposed": 24, "accepted": 22, "calls": 187},
+        },
         "train": {"steps": 30, "reward_first": 0.2, "reward_last": 0.78},
         "seconds": {"diagnose": 12.2, "train": 75.0},
         "cost": {"calls": 1234, "tokens": 99_000, "usd": None},
@@ -146,6 +150,8 @@ def report(*rounds, read=lambda image: png(), **summary):
         "base": as_json(suite(0)),
         "final": as_json(suite(1)),
         "rounds": [entry()],
+        "final_cost": {"calls": 300, "tokens": 4_321, "usd": 0.25},
+        "cost": {"calls": 1534, "tokens": 103_321, "usd": 0.25},
     }
     return ReportData("micro", {**facts, **summary}, rounds or (full_round(),), read)
 
@@ -154,7 +160,8 @@ def test_every_section_of_a_finished_run_is_there_and_the_html_is_balanced():
     html = render(report())
     page = Page(html)
     for words in ("Final suite", "Accuracy by category over the rounds", "Decision", "Diagnosis", "Plan", "Supply",
-                  "Training", "Spent", "macro rose", "took the cell itself", "solved 9 of 9 times"):  # fmt: skip
+                  "Training", "Spent", "macro rose", "took the cell itself", "solved 9 of 9 times",
+                  "retrieve", "8.5", "4,321", "103,321"):  # fmt: skip
         assert words in html
     assert page.open == []
     assert page.tags.count("svg") > 8

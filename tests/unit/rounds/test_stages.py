@@ -4,9 +4,12 @@ import pytest
 from builders import make_sample
 
 from dpe_ray.errors import ModelUnavailable
+from dpe_ray.rounds.record import stopped_record
+from dpe_ray.rounds.results import earlier_answers
 from dpe_ray.rounds.stages import _require_answers, _require_teacher
+from dpe_ray.rounds.store import RunFolder
 from dpe_ray.supply.supplier import Supplied
-from dpe_ray.types import Graded, Rejection, Verdict, VerdictKind
+from dpe_ray.types import Graded, PolicyRef, Rejection, Verdict, VerdictKind
 
 
 def graded(judged, silent):
@@ -31,3 +34,29 @@ def test_a_teacher_that_is_down_ends_supply_with_its_own_words():
         _require_teacher(supplied((), "outage", "outage", "outage", "leak"))
     assert _require_teacher(supplied((), "outage", "leak", "pass_rate")) is None
     assert _require_teacher(supplied((make_sample(),), "outage", "outage")) is None
+
+
+def keep(folder, name, answers):
+    folder.save_verdicts(name, answers)
+    (folder.path / "stages.json").write_text('{"before": 1.0, "after": 1.0, "base": 1.0}')
+
+
+def test_a_policy_that_an_earlier_round_measured_is_not_asked_again(tmp_path):
+    run, old, new = RunFolder(tmp_path), graded(2, 1), graded(3, 0)
+    keep(run.round(1), "before", old)
+    keep(run.round(1), "after", new)
+    run.round(1).save_json("record", stopped_record(1, PolicyRef("base"), "rolled back"))
+    samples = {g.sample.id: g.sample for g in old}
+    assert earlier_answers(run, 0, "gate", 2, samples) == tuple(old)
+    assert earlier_answers(run, 1, "gate", 2, samples) == tuple(new)
+    assert earlier_answers(run, 2, "gate", 2, samples) == ()
+    assert earlier_answers(run, 0, "gate", 1, samples) == ()
+    assert earlier_answers(run, 0, "final", 0, samples) == ()
+
+
+def test_a_kept_base_is_measured_once_on_the_final_suites(tmp_path):
+    run, answers = RunFolder(tmp_path), graded(2, 1)
+    keep(run.final(), "base", answers)
+    samples = {g.sample.id: g.sample for g in answers}
+    assert earlier_answers(run, 0, "final", 0, samples) == tuple(answers)
+    assert earlier_answers(run, 1, "final", 0, samples) == ()

@@ -7,7 +7,7 @@ from builders import FakeChat
 
 from dpe_ray.errors import ModelUnavailable
 from dpe_ray.ports import ChatReply, ChatRequest
-from dpe_ray.supply.annotate.slot import ROLES, SlotConfig
+from dpe_ray.supply.annotate.slot import ROLES, SlotConfig, SlotJob
 from dpe_ray.supply.quota_book import Quotas
 
 CELL = "geometric/shape_colour"
@@ -62,10 +62,15 @@ class Team:
         """What a role was asked."""
         return [request for request in self.chat.requests if request.role == role]
 
-    def config(self, book: Quotas | None = None, **values: object) -> SlotConfig:
+    def config(self, **values: object) -> SlotConfig:
         """A config with this team behind every door."""
-        book = book or Quotas({CELL: 10}, 4, 1000)
-        return SlotConfig(doors=dict.fromkeys(ROLES, self.chat), book=book, **values)
+        return SlotConfig(doors=dict.fromkeys(ROLES, self.chat), **values)
+
+    def job(
+        self, book: Quotas | None = None, instructions: dict | None = None, seen: frozenset = frozenset(), **values
+    ) -> SlotJob:
+        """A worker's job with this team."""
+        return SlotJob(self.config(**values), book or Quotas({CELL: 10}, 4, 1000), instructions or {}, seen)
 
 
 @pytest.fixture

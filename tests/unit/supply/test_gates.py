@@ -68,6 +68,18 @@ def test_leak_gate_reads_the_text_of_the_right_option():
 def test_category_gate_compares_the_image_with_the_cell():
     assert gates.check_category("map", "map") is None
     assert "map" in gates.check_category("map", "medical")
+    assert "nothing known" in gates.check_category("", "medical")
+
+
+@pytest.mark.parametrize("found", ["Chart / Graph", "chart-graph", "ChartGraph", " Chart Graph. "])
+def test_category_gate_reads_a_category_however_it_is_written(found):
+    assert gates.check_category(found, "chart_graph") is None
+    assert gates.check_category("chart_graph", found) is None
+
+
+def test_categories_in_another_script_stay_apart():
+    assert gates.check_category("地图", "医学") is not None
+    assert gates.check_category("地图", "地图") is None
 
 
 def test_a_question_counts_as_seen_however_it_is_written():

@@ -6,7 +6,7 @@ from builders import FakeChat, make_image_ref
 
 from dpe_ray.errors import BadReply, BadRequest, BudgetExceeded, ClusterError, ModelUnavailable, PoolError
 from dpe_ray.grading.prompt import answer_prompt
-from dpe_ray.supply.annotate.slot import ROLES, Refused, SlotConfig, annotate_slot
+from dpe_ray.supply.annotate.slot import ROLES, Refused, SlotConfig, SlotJob, annotate_slot
 from dpe_ray.supply.gates import sample_key
 from dpe_ray.supply.quota_book import Quotas
 from dpe_ray.types import Candidate, Rejection
@@ -15,15 +15,15 @@ CELL = "geometric/shape_colour"
 IMAGE = make_image_ref("ring")
 
 
-async def fill(config, slot=0):
-    row = await annotate_slot(config)({"slot": slot, "image": IMAGE})
+async def fill(job, slot=0):
+    row = await annotate_slot(job)({"slot": slot, "image": IMAGE})
     assert row["slot"] == slot
     return row["outcome"], row["calls"]
 
 
 async def test_a_good_slot_gives_a_sample_with_its_whole_history(team):
     book = Quotas({CELL: 10}, 4, 1000)
-    outcome, calls = await fill(team.config(book, round=2, policy_version=7, instructions={CELL: "name\ncolours"}))
+    outcome, calls = await fill(team.job(book, round=2, policy_version=7, instructions={CELL: "name\ncolours"}))
     assert isinstance(outcome, Candidate)
     sample = outcome.sample
     assert (sample.question, sample.answer.value, sample.category, sample.skills) == (
@@ -42,7 +42,7 @@ async def test_a_good_slot_gives_a_sample_with_its_whole_history(team):
 
 
 async def test_solver_and_student_see_only_the_answer_prompt_of_the_sample(team):
-    outcome, _ = await fill(team.config())
+    outcome, _ = await fill(team.job())
     for role, n, heat in (("solver", 1, 0.0), ("student", 9, 1.0)):
         (request,) = team.asked(role)
         assert [m.text for m in request.messages] == [answer_prompt(outcome.sample).text]
@@ -50,13 +50,13 @@ async def test_solver_and_student_see_only_the_answer_prompt_of_the_sample(team)
 
 
 async def test_several_blind_solves_are_one_warm_request(team):
-    await fill(team.config(solves=3))
+    await fill(team.job(solves=3))
     (request,) = team.asked("solver")
     assert (request.n, request.temperature) == (3, 1.0)
 
 
 async def test_no_blind_solve_is_asked_when_none_is_wanted(team):
-    outcome, calls = await fill(team.config(solves=0))
+    outcome, calls = await fill(team.job(solves=0))
     assert isinstance(outcome, Candidate)
     assert not team.asked("solver")
     assert calls == 3
@@ -80,7 +80,7 @@ async def test_no_blind_solve_is_asked_when_none_is_wanted(team):
 async def test_each_gate_names_its_refusal(team, role, values, gate):
     team.change(role, **values)
     book = Quotas({CELL: 10}, 4, 1000)
-    outcome, calls = await fill(team.config(book))
+    outcome, calls = await fill(team.job(book))
     assert isinstance(outcome, Rejection)
     assert outcome.gate == gate
     assert outcome.reason
@@ -91,9 +91,26 @@ async def test_each_gate_names_its_refusal(team, role, values, gate):
     assert not team.asked("student")
 
 
+@pytest.mark.parametrize("cell", ["Geometric / Shape Colour", "geometric/shape-colour", "`geometric/shape_colour`"])
+async def test_cell_and_category_are_understood_however_they_are_written(team, cell):
+    team.change("planner", cell=cell, image_category="Geometric")
+    team.change("validator", image_category="Geometric")
+    outcome, _ = await fill(team.job())
+    assert isinstance(outcome, Candidate)
+    assert (outcome.sample.category, outcome.sample.provenance.cell) == ("geometric", CELL)
+
+
+async def test_a_category_may_hold_a_slash(team):
+    cell = "Chart / Graph/read_value"
+    team.change("planner", cell="chart_graph/read_value")
+    team.change("validator", image_category="chart_graph")
+    outcome, _ = await fill(team.job(Quotas({cell: 10}, 4, 1000)))
+    assert (outcome.sample.category, outcome.sample.skills) == ("Chart / Graph", ("read_value",))
+
+
 async def test_a_solver_that_disagrees_refuses_the_sample(team):
     team.says["solver"] = lambda request: ["answer: red", "answer: blue"]
-    outcome, _ = await fill(team.config(solves=2))
+    outcome, _ = await fill(team.job(solves=2))
     assert (outcome.gate, outcome.reason) == ("solver", "1 of 2 blind solves disagree with the answer")
     assert outcome.sample.provenance.cell == CELL
 
@@ -101,7 +118,7 @@ async def test_a_solver_that_disagrees_refuses_the_sample(team):
 @pytest.mark.parametrize(("right", "gate"), [(2, "pass_rate"), (3, None), (7, None), (8, "pass_rate")])
 async def test_only_what_the_student_solves_sometimes_passes(team, right, gate):
     team.says["student"] = lambda request: ["answer: red"] * right + ["I have no idea at all, I am sorry"] * (9 - right)
-    outcome, _ = await fill(team.config())
+    outcome, _ = await fill(team.job())
     assert getattr(outcome, "gate", None) == gate
     assert outcome.sample.difficulty.pass_rate == right / 9
 
@@ -111,7 +128,7 @@ async def test_the_pass_rate_of_a_choice_is_corrected_for_guessing(team):
     team.change("question_writer", options=["red", "blue", "green", "black"], answer="(a)")
     team.says["solver"] = lambda request: "answer: A"
     team.says["student"] = lambda request: ["answer: A"] * 4 + ["answer: B"] * 5
-    outcome, _ = await fill(team.config())
+    outcome, _ = await fill(team.job())
     assert outcome.gate == "pass_rate"
     assert outcome.sample.answer.value == "A"
 
@@ -130,7 +147,7 @@ async def test_the_question_writer_is_told_why_and_may_try_again(team):
             "reason": "where?",
         }
     )
-    outcome, calls = await fill(team.config())
+    outcome, calls = await fill(team.job())
     assert isinstance(outcome, Candidate)
     assert calls == 1 + 3 + 2 + 1
     last = team.asked("question_writer")[-1].messages[0].text
@@ -140,24 +157,24 @@ async def test_the_question_writer_is_told_why_and_may_try_again(team):
 
 async def test_attempts_of_the_question_writer_are_limited(team):
     team.change("validator", answer_correct=False)
-    outcome, calls = await fill(team.config(attempts=2))
+    outcome, calls = await fill(team.job(attempts=2))
     assert (outcome.gate, len(team.asked("question_writer")), calls) == ("validator", 2, 5)
 
 
 async def test_an_image_of_another_category_is_not_tried_again(team):
     team.change("validator", image_category="map")
-    await fill(team.config(attempts=3))
+    await fill(team.job(attempts=3))
     assert len(team.asked("question_writer")) == 1
 
 
 async def test_a_question_that_an_earlier_round_took_is_refused(team):
-    first, _ = await fill(team.config())
-    outcome, _ = await fill(team.config(seen=frozenset({sample_key(first.sample)})))
+    first, _ = await fill(team.job())
+    outcome, _ = await fill(team.job(seen=frozenset({sample_key(first.sample)})))
     assert outcome.gate == "duplicate"
 
 
 async def test_a_sample_near_a_held_out_item_is_refused(team):
-    outcome, _ = await fill(team.config(contamination=lambda sample: "near gate-1"))
+    outcome, _ = await fill(team.job(contamination=lambda sample: "near gate-1"))
     assert (outcome.gate, outcome.reason) == ("contamination", "near gate-1")
     assert not team.asked("validator")
 
@@ -166,7 +183,7 @@ async def test_a_sample_near_a_held_out_item_is_refused(team):
 async def test_an_outage_of_any_role_is_counted_as_an_outage(team, role):
     team.fail(role)
     book = Quotas({CELL: 10}, 4, 1000)
-    outcome, calls = await fill(team.config(book))
+    outcome, calls = await fill(team.job(book))
     assert outcome.gate == "outage"
     assert (await book.state()).calls == calls
 
@@ -182,21 +199,21 @@ async def test_an_outage_of_any_role_is_counted_as_an_outage(team, role):
 )
 async def test_failures_of_one_slot_are_counted_by_kind(team, error, gate):
     team.fail("validator", error)
-    outcome, _ = await fill(team.config())
+    outcome, _ = await fill(team.job())
     assert (outcome.gate, outcome.reason) == (gate, str(error))
 
 
 async def test_a_broken_cluster_is_no_rejection(team):
     team.fail("validator", ClusterError("actor died"))
     with pytest.raises(ClusterError):
-        await fill(team.config())
+        await fill(team.job())
 
 
 async def test_an_unreadable_reply_may_be_repaired_once(team):
     good = team.says["validator"]
     replies = iter(["The answer is fine!", good(None)])
     team.says["validator"] = lambda request: next(replies)
-    outcome, calls = await fill(team.config())
+    outcome, calls = await fill(team.job())
     assert isinstance(outcome, Candidate)
     assert calls == 5
     first, second = team.asked("validator")
@@ -208,18 +225,18 @@ async def test_an_unreadable_reply_may_be_repaired_once(team):
 @pytest.mark.parametrize("role", ["planner", "question_writer", "validator"])
 async def test_a_role_that_stays_unreadable_ends_the_slot(team, role):
     team.says[role] = lambda request: '{"cell": 3'
-    outcome, _ = await fill(team.config())
+    outcome, _ = await fill(team.job())
     assert outcome.gate == "unparsable"
     assert len(team.asked(role)) == 2
 
 
 async def test_nothing_is_asked_when_no_cell_is_open(team):
-    outcome, calls = await fill(team.config(Quotas({CELL: 0}, 4, 1000)))
+    outcome, calls = await fill(team.job(Quotas({CELL: 0}, 4, 1000)))
     assert (outcome.gate, calls, team.chat.requests) == ("no_open_cell", 0, [])
 
 
 async def test_a_spent_budget_is_named(team):
-    outcome, _ = await fill(team.config(Quotas({CELL: 1}, 4, 0)))
+    outcome, _ = await fill(team.job(Quotas({CELL: 1}, 4, 0)))
     assert outcome.gate == "budget"
 
 
@@ -237,7 +254,7 @@ async def test_a_cell_that_fills_up_meanwhile_refuses_the_sample(team):
         return good(request)
 
     team.says["student"] = answer
-    outcome, _ = await fill(team.config(book))
+    outcome, _ = await fill(team.job(book))
     assert (outcome.gate, outcome.cell) == ("quota", CELL)
     assert (await book.state()).accepted == {CELL: 1}
 
@@ -252,14 +269,14 @@ async def test_roles_behind_equal_doors_share_one_client():
 
     teacher, student = Door(lambda r: "x"), Door(lambda r: ModelUnavailable("y"))
     doors = dict.fromkeys(ROLES, teacher) | {"student": student}
-    annotate_slot(SlotConfig(doors=doors, book=Quotas({}, 1, 1)))
+    annotate_slot(SlotJob(SlotConfig(doors), Quotas({}, 1, 1), {}))
     assert opened == [teacher, student]
 
 
 async def test_a_users_prompt_file_replaces_ours(team, tmp_path):
     path = tmp_path / "validator.jinja"
     path.write_text("You are the validator.\nQuestion: {{ question }}", encoding="utf-8")
-    await fill(team.config(prompts={"validator": str(path)}))
+    await fill(team.job(prompts={"validator": str(path)}))
     (request,) = team.asked("validator")
     assert request.messages[0].text == "You are the validator.\nQuestion: What colour is the ring?"
     assert request.prompt_version.startswith("validator@")

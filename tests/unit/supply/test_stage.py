@@ -1,150 +1,87 @@
-import json
+from collections import Counter
 from dataclasses import replace
-from random import Random
 
 import pytest
-from builders import make_image_ref, make_sample
+from builders import make_sample
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dpe_ray.rounds.local import LocalMapper
 from dpe_ray.supply.gates import sample_key
-from dpe_ray.supply.quota_book import Quotas
 from dpe_ray.supply.stage import settle, supply
+from dpe_ray.supply.supplier import Supplied, SupplierYield
 from dpe_ray.types import Candidate, CellPlan, DataPlan, Provenance, Rejection
 
-CELL, OTHER = "geometric/shape_colour", "map/landmark_direction"
+PLAN = DataPlan((CellPlan("a", "x", 0.5, 3, ""), CellPlan("b", "y", 0.5, 2, ""), CellPlan("c", "z", 0.0, 0, "")), 5)
 
 
-def plan_of(**quotas):
-    cells = {CELL: quotas.get("cell", 0), OTHER: quotas.get("other", 0)}
-    parts = tuple(CellPlan(*cell.split("/"), 0.5, n, f"exercise {cell}") for cell, n in cells.items() if n)
-    return DataPlan(parts, sum(cells.values()))
+def sample(cell, question):
+    return replace(make_sample(question), provenance=Provenance("generated", cell=cell))
 
 
-def images(count):
-    return [make_image_ref(f"image-{i}") for i in range(count)]
+class Shelf:
+    """A supplier that has some samples per cell and refuses every second slot."""
+
+    def __init__(self, name, closed_by="exhausted", **stock):
+        self.name, self.closed_by = name, closed_by
+        self.stock = {"a/x": stock.get("a", 0), "b/y": stock.get("b", 0)}
+        self.asked = []
+
+    async def fill(self, plan, wanted, seen):
+        self.asked.append((dict(wanted), frozenset(seen)))
+        given = {cell: min(n, self.stock[cell]) for cell, n in wanted.items()}
+        samples = tuple(sample(cell, f"{self.name} {cell} {i}") for cell, n in given.items() for i in range(n))
+        rejections = tuple(Rejection(2 * i + 1, "leak", "told") for i in range(len(samples) + 1))
+        missing = {cell: n - given[cell] for cell, n in wanted.items() if n > given[cell]}
+        calls = 2 * len(samples)
+        return Supplied(samples, rejections, len(samples) + len(rejections), missing, self.closed_by, calls)
 
 
-async def run(team, plan, pool, *, calls=1000, cap=4.0, mapper=None, **options):
-    book = Quotas(plan.quotas, cap, calls)
-    got = await supply(plan, pool, book, team.config(book), mapper or LocalMapper(), **options)
-    assert got.proposed == len(got.samples) + len(got.rejections)
-    return got
+async def test_the_second_supplier_is_asked_for_the_shortfall_of_the_first():
+    first, second = Shelf("retrieve", a=1, b=2), Shelf("annotate", a=9)
+    got = await supply(PLAN, [first, second], {"old"})
+    assert first.asked == [({"a/x": 3, "b/y": 2}, {"old"})]
+    (wanted, seen), *more = second.asked
+    assert (wanted, more) == ({"a/x": 2}, [])
+    assert seen == {"old"} | {sample_key(s) for s in got.samples[:3]}
+    assert (got.shortfall, got.closed_by, got.calls) == ({}, "quota", 10)
+    assert got.by_supplier == {"retrieve": SupplierYield(7, 3, 6), "annotate": SupplierYield(5, 2, 4)}
 
 
-async def test_supply_stops_when_the_quotas_are_full(team):
-    got = await run(team, plan_of(cell=3), images(50), concurrency=1)
-    assert (len(got.samples), got.proposed, got.shortfall, got.closed_by) == (3, 3, {}, "quota")
-    assert len(team.asked("planner")) == 3
-    assert "exercise" in team.asked("planner")[0].messages[0].text
+async def test_proposed_is_accepted_plus_rejections_over_all_suppliers():
+    got = await supply(PLAN, [Shelf("retrieve", a=1), Shelf("annotate", b=1)])
+    assert got.proposed == len(got.samples) + len(got.rejections) == sum(y.proposed for y in got.by_supplier.values())
+    assert len(got.samples) == sum(y.accepted for y in got.by_supplier.values()) == 2
+    assert got.shortfall == {"a/x": 2, "b/y": 1}
 
 
-async def test_what_runs_beyond_the_quota_is_never_a_sample(team):
-    got = await run(team, plan_of(cell=3), images(50), concurrency=8)
-    assert len(got.samples) == 3
+async def test_slots_stay_unique_and_in_order_over_suppliers():
+    got = await supply(PLAN, [Shelf("retrieve", a=2), Shelf("construct"), Shelf("annotate", b=1)])
+    slots = [rejection.slot for rejection in got.rejections]
+    assert slots == sorted(set(slots))
+    assert len(slots) == 6
 
 
-async def test_a_small_pool_leaves_a_reported_shortfall(team):
-    got = await run(team, plan_of(cell=5, other=2), images(3))
-    assert (got.shortfall, got.closed_by, got.proposed) == ({CELL: 2, OTHER: 2}, "pool", 3)
+async def test_nobody_is_asked_for_what_is_there():
+    first, second = Shelf("retrieve", a=3, b=2), Shelf("annotate")
+    got = await supply(PLAN, [first, second])
+    assert second.asked == []
+    assert list(got.by_supplier) == ["retrieve"]
+    empty = await supply(DataPlan((), 0), [first])
+    assert (empty.proposed, empty.closed_by, len(first.asked)) == (0, "quota", 1)
 
 
-async def test_a_cell_that_nothing_survives_is_given_up(team):
-    team.change("validator", visible=False)
-    got = await run(team, plan_of(cell=2), images(50), cap=2.0, concurrency=1)
-    assert (got.shortfall, got.closed_by, got.proposed) == ({CELL: 2}, "exhausted", 4)
+async def test_the_last_supplier_says_what_closed_supply():
+    got = await supply(PLAN, [Shelf("retrieve"), Shelf("annotate", closed_by="budget", a=1)])
+    assert (got.closed_by, got.shortfall) == ("budget", {"a/x": 2, "b/y": 2})
 
 
-async def test_a_spent_budget_closes_supply_with_what_it_has(team):
-    got = await run(team, plan_of(cell=10), images(50), calls=8, concurrency=1)
-    assert (len(got.samples), got.closed_by, got.calls) == (2, "budget", 8)
-    assert got.shortfall == {CELL: 8}
+async def test_a_supplier_that_gives_too_much_is_a_broken_invariant():
+    class Generous(Shelf):
+        async def fill(self, plan, wanted, seen):
+            return await super().fill(plan, Counter(wanted) + Counter({"a/x": 1}), seen)
 
-
-async def test_a_paid_slot_in_flight_still_counts_when_the_budget_ends(team):
-    got = await run(team, plan_of(cell=10), images(50), calls=4, concurrency=3)
-    assert got.closed_by == "budget"
-    assert len(got.samples) == 3
-
-
-async def test_images_that_cannot_be_read_are_counted_with_their_reason(team):
-    broken = Rejection(0, "image", "no PNG")
-    got = await run(team, plan_of(cell=2), [broken, *images(2), broken], concurrency=1)
-    assert [r.slot for r in got.rejections] == [0]
-    assert got.rejections[0].reason == "no PNG"
-
-
-async def test_everything_is_counted_under_outages(team):
-    good = team.says["validator"]
-    dead = {image.sha256 for i, image in enumerate(images(40)) if i % 3 == 0}
-    fail = team.fail
-
-    def sometimes(request):
-        if request.messages[0].images[0].sha256 not in dead:
-            return good(request)
-        fail("nobody")
-        return team.says["nobody"](request)
-
-    team.says["validator"] = sometimes
-    got = await run(team, plan_of(cell=40), images(40), concurrency=7)
-    assert got.proposed == 40
-    assert {r.gate for r in got.rejections} == {"outage"}
-    assert (len(got.samples), len(got.rejections)) == (26, 14)
-    assert got.shortfall == {CELL: 14}
-
-
-async def test_a_total_outage_gives_no_sample_and_no_wrong_answer(team):
-    team.fail("planner")
-    got = await run(team, plan_of(cell=4), images(10))
-    assert (got.samples, got.proposed, {r.gate for r in got.rejections}) == ((), 10, {"outage"})
-
-
-class Echo(LocalMapper):
-    """Delivers twice and out of order."""
-
-    async def map(self, spec, rows):
-        results = [row async for row in super().map(spec, rows)]
-        Random(0).shuffle(results)
-        for row in results + results:
-            yield row
-
-
-async def test_rows_that_come_twice_or_late_count_once(team):
-    got = await run(team, plan_of(cell=20), images(12), mapper=Echo())
-    assert (got.proposed, len(got.samples)) == (12, 12)
-    shas = [sample.images[0].sha256 for sample in got.samples]
-    assert shas == [image.sha256 for image in images(12)]
-
-
-async def test_one_image_twice_gives_one_sample(team):
-    got = await run(team, plan_of(cell=4), [*images(2), *images(2)])
-    assert [r.gate for r in got.rejections] == ["duplicate", "duplicate"]
-    assert got.shortfall == {CELL: 2}
-
-
-async def test_earlier_rounds_are_not_repeated(team):
-    first = await run(team, plan_of(cell=2), images(2))
-    again = await run(team, plan_of(cell=2), images(2), seen={sample_key(s) for s in first.samples})
-    assert again.samples == ()
-    assert {r.gate for r in again.rejections} == {"duplicate"}
-
-
-async def test_the_planner_sees_only_cells_that_are_open(team):
-    team.says["planner"] = lambda request: json.dumps(
-        {
-            "image_category": "x",
-            "question_type": "text",
-            "plan": "",
-            "cell": OTHER if OTHER in request.messages[0].text else CELL,
-        }
-    )
-    team.says["validator"] = lambda request: json.dumps(
-        dict.fromkeys(("visible", "answerable", "unambiguous", "answer_correct"), True)
-        | {"image_category": request.messages[0].text.split("Category: ")[1].split("\n")[0]}
-    )
-    got = await run(team, plan_of(cell=1, other=1), images(9), concurrency=1)
-    assert [s.provenance.cell for s in got.samples] == [OTHER, CELL]
+    with pytest.raises(AssertionError, match="more than was wanted"):
+        await supply(PLAN, [Generous("retrieve", a=4, b=2)])
 
 
 def candidate(slot, cell, question):
@@ -164,14 +101,3 @@ def test_settling_does_not_depend_on_arrival_and_keeps_every_quota(drafts, rng):
     assert len(samples) + len(rejections) == len(outcomes)
     assert all(sum(s.provenance.cell == cell for s in samples) <= n for cell, n in quotas.items())
     assert len({sample_key(s) for s in samples}) == len(samples)
-
-
-async def test_a_plan_without_quotas_asks_nobody(team):
-    got = await run(team, DataPlan((), 0), images(3))
-    assert (got.proposed, got.closed_by, team.chat.requests) == (0, "quota", [])
-
-
-@pytest.mark.parametrize("concurrency", [1, 4])
-async def test_no_quota_is_ever_exceeded(team, concurrency):
-    got = await run(team, plan_of(cell=5), images(30), concurrency=concurrency)
-    assert len(got.samples) == 5

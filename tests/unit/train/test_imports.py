@@ -14,7 +14,7 @@ class Blocker:
 
 sys.meta_path.insert(0, Blocker())
 import dpe_ray.models.policy
-import dpe_ray.train.loop
+import dpe_ray.train.methods
 import dpe_ray.train.trainer
 from dpe_ray.models.policy import load_policy
 from dpe_ray.types import PolicyRef

@@ -121,7 +121,7 @@ def test_a_killed_run_goes_on_from_its_last_step_and_ends_the_same(student: Poli
     pool = LocalPool(student)
     resumed = train(student, prompts, pool, SETTINGS, out=out, seed=0)
     straight = train(student, prompts, LocalPool(student), SETTINGS, out=str(tmp_path / "straight"), seed=0)
-    assert pool.published[0].base.endswith("step-0003")
+    assert pool.published[0].base.endswith("step-00003")
     assert len(pool.published) == 1 + 3 + 1
     for name in ("reward", "loss", "grad_norm"):
         assert [m[name] for m in resumed.metrics] == pytest.approx([m[name] for m in straight.metrics], abs=1e-6)

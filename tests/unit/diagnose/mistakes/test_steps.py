@@ -8,9 +8,10 @@ from dpe_ray.diagnose.mistakes.steps import Step, split_steps
 from dpe_ray.grading.extract import extract_answer
 from dpe_ray.types import AnswerKind
 
-# Answers of GPT-4o to questions of MMMU-Pro, from MMMU-Benchmark/MMMU at bb0b95a, mmmu-pro/output (Apache-2.0), with the
-# letter that its parser took; how each step begins was checked by eye.
-REAL = [json.loads(line) for line in (Path(__file__).parent / "gpt4o_rationales.jsonl").open(encoding="utf-8")]
+# Answers of GPT-4o to questions of MMMU-Pro, from MMMU-Benchmark/MMMU at bb0b95a, mmmu-pro/output (Apache-2.0), with
+# the letter that its parser took; how each step begins was checked by eye.
+LINES = (Path(__file__).parent / "gpt4o_rationales.jsonl").read_text(encoding="utf-8").splitlines()
+REAL = [json.loads(line) for line in LINES]
 
 NUMBERED = """To find the sum, follow these steps:
 

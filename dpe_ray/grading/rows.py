@@ -1,0 +1,88 @@
+"""Rows of labelled sets and of logs: what a mapping states as question, options and answer, checked.
+
+All raise PoolError without a place; who reads the file puts file and row before it.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dpe_ray.errors import PoolError
+from dpe_ray.grading.numbers import only_number
+from dpe_ray.types import Answer, AnswerKind
+
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+MOST_OPTIONS = len(LETTERS)
+
+
+def json_object(line: bytes | str) -> Mapping[str, Any]:
+    """Parse one line of JSONL. Raises PoolError when it is no JSON object."""
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise PoolError(f"is no JSON ({error})") from error
+    if not isinstance(row, dict):
+        raise PoolError("is no JSON object")
+    return row
+
+
+def text_of(row: Mapping[str, Any], key: str) -> str:
+    """A text or number as text. Raises PoolError when it is missing, empty or something else."""
+    value = row.get(key)
+    if not isinstance(value, str | int | float) or isinstance(value, bool) or not str(value).strip():
+        raise PoolError(f"{key} is missing or empty")
+    return str(value).strip()
+
+
+def list_of(row: Mapping[str, Any], key: str) -> list[Any]:
+    """A list; empty when it is missing. Raises PoolError for anything else."""
+    value = row.get(key)
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        raise PoolError(f"{key} must be a list")
+    return value
+
+
+def answer_of(row: Mapping[str, Any], options: Sequence[str]) -> Answer:
+    """The answer that graded ones are compared with, from `answer`, `kind`, `aliases` and `tolerance`.
+
+    Without a `kind` it is a choice where there are options, else a number where `answer` is one. A choice may be
+    stated as a letter or as the text of one option and becomes the letter. Raises PoolError when they do not go
+    together.
+    """
+    if len(options) == 1 or len(options) > MOST_OPTIONS:
+        raise PoolError(f"{len(options)} options; give none or 2 to {MOST_OPTIONS}")
+    try:
+        tolerance = float(row.get("tolerance") or 0.0)
+    except (TypeError, ValueError) as error:
+        raise PoolError(f"tolerance is no number ({error})") from error
+    if not 0.0 <= tolerance < float("inf"):
+        raise PoolError(f"tolerance {tolerance} must be 0 or more")
+    value = text_of(row, "answer")
+    kind = _kind(str(row.get("kind") or ""), value, options)
+    if kind is AnswerKind.CHOICE:
+        value = _letter(value, options)
+    if kind is AnswerKind.NUMBER and only_number(value) is None:
+        raise PoolError(f"answer {value!r} is no number; set kind: text")
+    return Answer(kind, value, tuple(str(alias) for alias in list_of(row, "aliases")), tolerance)
+
+
+def _kind(kind: str, value: str, options: Sequence[str]) -> AnswerKind:
+    if kind:
+        try:
+            return AnswerKind(kind)
+        except ValueError as error:
+            raise PoolError(f"kind {kind!r} is none of {', '.join(AnswerKind)}") from error
+    if options:
+        return AnswerKind.CHOICE
+    return AnswerKind.NUMBER if value == only_number(value) else AnswerKind.TEXT
+
+
+def _letter(value: str, options: Sequence[str]) -> str:
+    letters = LETTERS[: len(options)]
+    if len(value) == 1 and value.upper() in letters:
+        return value.upper()
+    if options.count(value) == 1:
+        return letters[options.index(value)]
+    raise PoolError(f"answer {value!r} is neither one of the options nor their letter ({letters or 'none'})")

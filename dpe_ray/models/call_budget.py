@@ -1,0 +1,50 @@
+"""A budget of model calls, and the client that keeps to it.
+
+The client sits below the journal: a call that was answered before is free, so a resumed stage replays all that it paid.
+"""
+
+from dpe_ray.errors import BudgetExceeded, DpeError
+from dpe_ray.models.journal import Asker, Call
+from dpe_ray.ports import CallBudget, ChatReply, ChatRequest
+
+
+class Calls:
+    """The plain `CallBudget`, unbounded at first. No method awaits anything, so none can be interrupted."""
+
+    def __init__(self) -> None:
+        self._left: int | None = None
+
+    async def allow(self, calls: int | None) -> None:
+        """As `CallBudget.allow`."""
+        self._left = calls
+
+    async def take(self) -> bool:
+        """As `CallBudget.take`."""
+        if self._left is None:
+            return True
+        if self._left <= 0:
+            return False
+        self._left -= 1
+        return True
+
+    async def give_back(self) -> None:
+        """As `CallBudget.give_back`."""
+        if self._left is not None:
+            self._left += 1
+
+
+class BoundedAsker:
+    """Asks only while the budget lasts."""
+
+    def __init__(self, inner: Asker, budget: CallBudget) -> None:
+        self._inner, self._budget = inner, budget
+
+    async def ask(self, request: ChatRequest, call: Call) -> ChatReply:
+        """As `Asker.ask`; retries are one call, and a call without an answer is none. Raises BudgetExceeded."""
+        if not await self._budget.take():
+            raise BudgetExceeded("budget.teacher_calls: all calls that the run may make are spent")
+        try:
+            return await self._inner.ask(request, call)
+        except DpeError:
+            await self._budget.give_back()
+            raise

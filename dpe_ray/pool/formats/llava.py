@@ -1,0 +1,127 @@
+"""LLaVA's JSON, as Vision-Flan and most instruction sets come: a list of `{id, image, conversations}`.
+
+The image is a path from the folder of the file or from a folder beside it (Vision-Flan: `images_191task_1k/`). The
+first question and its answer are the sample. Options within the question become options where they are told as
+lettered lines (LLaVA-1.5 mix) or as `Options: (a) ... (b) ...` (Vision-Flan), and the answer names one of them.
+Form: LLaVA's docs/Finetune_Custom_Data.md; Vision-Flan, arXiv 2402.11690, annotation_191-task_1k.json.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+from dpe_ray.errors import PoolError
+from dpe_ray.grading.extract import answer_span, extract_answer
+from dpe_ray.grading.rows import LETTERS
+from dpe_ray.pool.formats.rows import Reading
+from dpe_ray.pool.readers import Beside
+from dpe_ray.types import AnswerKind
+
+ASKING, ANSWERING = ("human", "user"), ("gpt", "assistant", "model")
+IMAGE_TOKEN = "<image>"
+
+_LINE = re.compile(r"^[ \t]*(?:\(([A-Za-z])\)|([A-Za-z])[.):])[ \t]+(\S[^\n]*)$", re.MULTILINE)
+_LIST = re.compile(r"\b(?:options|choices)[ \t]*:\s*(?=\(a\))([^\n|]*)", re.IGNORECASE)
+_LETTER = re.compile(r"\(([a-z])\)\s*", re.IGNORECASE)
+_HEADING = re.compile(r"\b(?:options|choices)[ \t]*:?\s*\Z", re.IGNORECASE)
+_CLOSING = re.compile(r"\s*(?:answer with|please (?:answer|select|choose))\b[^\n]*\Z", re.IGNORECASE)
+_ANSWER_LINE = re.compile(r"^[ \t]*answer[ \t]*:", re.IGNORECASE | re.MULTILINE)
+
+
+class Asked(NamedTuple):
+    """A question without its options, and they."""
+
+    question: str
+    options: tuple[str, ...] = ()
+
+
+def conversation_fields(item: Any, beside: Beside, reading: Reading) -> dict[str, Any] | None:
+    """Read one conversation; None for one that is left out: no image, no question or no answer.
+
+    Further turns of a longer one are counted and dropped. Raises PoolError, also for an image that is not there.
+    """
+    if not isinstance(item, dict) or not isinstance(item.get("conversations"), list):
+        raise PoolError("has no conversations; LLaVA rows are {id, image, conversations}")
+    if not reading.in_split(item.get("split")):
+        return None
+    images = item.get("image") or item.get("images") or []
+    question, answer = _first_pair(item["conversations"])
+    for missing, part in (
+        ("without an image", images),
+        ("without a question", question),
+        ("without an answer", answer),
+    ):
+        if not part:
+            reading.leave_out(missing)
+            return None
+    if sum(_said(turn, ASKING) is not None for turn in item["conversations"]) > 1:
+        reading.leave_out("with more turns, of which the first was taken")
+    asked, stated = _choice(question, answer)
+    return {
+        "images": [beside.read(str(name)) for name in ([images] if isinstance(images, str) else images)],
+        "question": asked.question,
+        "options": list(asked.options),
+        "answer": stated,
+        "rationale": _before_answer_line(answer),
+        "category": str(item.get("task_name") or item.get("category") or "").replace("/", "-"),
+        "skills": item.get("skills"),
+    }
+
+
+def split_options(text: str) -> Asked:
+    """Take lettered options out of a question; it keeps them unless they run from A on without other text between.
+
+    A closing line such as `Answer with the option's letter` goes with them.
+    """
+    lines = list(_LINE.finditer(text))
+    apart = any(text[one.end() : other.start()].strip() for one, other in pairwise(lines))
+    if _runs([line[1] or line[2] for line in lines]) and not apart:
+        question = _HEADING.sub("", text[: lines[0].start()]) + _CLOSING.sub("", text[lines[-1].end() :])
+        return Asked(question.strip(), tuple(line[3].strip() for line in lines))
+    listed = _LIST.search(text)
+    parts = _LETTER.split(listed[1]) if listed else []
+    if listed and _runs(parts[1::2]):
+        question = text[: listed.start()] + _CLOSING.sub("", text[listed.end() :])
+        return Asked(question.strip(" \n|"), tuple(part.strip() for part in parts[2::2]))
+    return Asked(text)
+
+
+def _choice(question: str, answer: str) -> tuple[Asked, str]:
+    """The question with its options and the letter of the answer, or as it was when the answer names no option."""
+    asked = split_options(question)
+    letters = LETTERS[: len(asked.options)]
+    if asked.options and all(asked.options) and len(set(asked.options)) == len(asked.options) <= len(LETTERS):
+        if letter := extract_answer(answer, AnswerKind.CHOICE, letters):
+            return asked, letter
+        if asked.options.count(answer) == 1:
+            return asked, answer
+    stated = answer_span(answer) if _ANSWER_LINE.search(answer) else answer
+    return Asked(question), stated or answer
+
+
+def _before_answer_line(answer: str) -> str:
+    ends = [line.start() for line in _ANSWER_LINE.finditer(answer)]
+    return answer[: ends[-1]].strip() if ends else ""
+
+
+def _first_pair(turns: Sequence[Any]) -> tuple[str, str]:
+    """First question, without its image tokens, and the first answer behind it; empty where there is none."""
+    question = ""
+    for turn in turns:
+        if not isinstance(turn, dict) or not isinstance(turn.get("value"), str):
+            raise PoolError("a turn is no {from, value}")
+        if not question:
+            question = (_said(turn, ASKING) or "").replace(IMAGE_TOKEN, "").strip()
+        elif (answer := _said(turn, ANSWERING)) is not None:
+            return question, answer.strip()
+    return question, ""
+
+
+def _said(turn: Mapping[str, Any], who: Sequence[str]) -> str | None:
+    return str(turn["value"]) if turn.get("from") in who else None
+
+
+def _runs(letters: Sequence[str]) -> bool:
+    """Whether there are two or more, and they are A, B, C, ... in this order."""
+    return len(letters) > 1 and "".join(letters).upper() == LETTERS[: len(letters)]

@@ -1,0 +1,40 @@
+"""A diagnosis from recorded answers as a command: graded, shown, written."""
+
+from pathlib import Path
+
+from rich.table import Table
+
+from dpe_ray.diagnose.responses import UNPARSABLE, diagnose_responses, read_responses
+from dpe_ray.grading.intervals import wilson
+from dpe_ray.rounds.store import StageFolder
+from dpe_ray.types import Diagnosis
+
+
+def diagnose_recorded(file: Path, out: Path) -> Diagnosis:
+    """Grade the answers of FILE and write OUT/diagnosis.json. Raises PoolError and StoreError."""
+    diagnosis = diagnose_responses([response.graded() for response in read_responses(file)])
+    StageFolder(out).save_json("diagnosis", diagnosis)
+    return diagnosis
+
+
+def accuracy_table(diagnosis: Diagnosis) -> Table:
+    """Accuracy with its 95 % Wilson interval and the unparsable answers, per category, weakest first, and in all."""
+    table = Table(title=f"{diagnosis.probed} answers, {diagnosis.not_judged} not judged", title_justify="left")
+    for name in ("category", "n", "correct", "unparsable", "accuracy", "95 % interval"):
+        table.add_column(name, justify="left" if name == "category" else "right")
+    counts = diagnosis.by_category()
+    for name, (n, k) in sorted(counts.items(), key=lambda item: item[1][1] / max(item[1][0], 1)):
+        table.add_row(name, *_cells(n, k, _unparsable(diagnosis, name)))
+    n, k = sum(n for n, _ in counts.values()), sum(k for _, k in counts.values())
+    table.add_section()
+    table.add_row("all", *_cells(n, k, sum(_unparsable(diagnosis, name) for name in counts)))
+    return table
+
+
+def _unparsable(diagnosis: Diagnosis, category: str) -> int:
+    return sum(c.error_types.get(UNPARSABLE, 0) for c in diagnosis.cells if c.category == category)
+
+
+def _cells(n: int, correct: int, unparsable: int) -> tuple[str, ...]:
+    low, high = wilson(correct, n)
+    return str(n), str(correct), str(unparsable), f"{correct / max(n, 1):.3f}", f"{low:.3f} - {high:.3f}"

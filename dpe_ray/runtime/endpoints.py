@@ -1,0 +1,44 @@
+"""The models of a run as endpoints for others: `dpe-ray serve`."""
+
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from dpe_ray.config import ModelConfig, RunConfig
+from dpe_ray.models.image_urls import check_allowed
+from dpe_ray.pool.sources import resolve
+from dpe_ray.runtime import session
+from dpe_ray.runtime.listening import Listen
+from dpe_ray.types import content_id
+
+
+def serve_forever(config: RunConfig, listen: Listen, notify: Callable[[str], None], *, key_variable: str = "") -> None:
+    """Serve the models of a run until interrupted. Raises ConfigError for a host that would be open to others."""
+    listen.check(key_variable)
+    check_allowed(listen.image_urls)
+    models = resolve_models(config, Path("runs") / config.name / "sources")
+    with session.open(config) as ours:
+        from dpe_ray.runtime import serve_app  # behind the session, which sets what Ray reads when it is imported
+
+        prefix = "" if ours else run_prefix(config.name, Path.cwd())
+        threads = config.runtime.torch_threads
+        with serve_app.serving(models, prefix=prefix, ours=ours, listen=listen, threads=threads) as served:
+            for name, one in served.items():
+                serve_app.wait_until_ready(one.url, listen.key)
+                notify(f"{name}: {one.url}")
+            while True:
+                time.sleep(3600)
+
+
+def resolve_models(config: RunConfig, folder: Path) -> dict[str, ModelConfig]:
+    """Give every model that this run serves a source that its engine can open."""
+    return {
+        name: model.model_copy(update={"source": resolve(model.source, folder, config.seed)}) if model.engine else model
+        for name, model in config.models.items()
+    }
+
+
+def run_prefix(name: str, folder: Path) -> str:
+    """What tells the apps of a run from those of other runs on the same cluster."""
+    return f"{re.sub(r'[^A-Za-z0-9_-]+', '-', name)}-{content_id(str(folder.absolute()))[:6]}"

@@ -1,0 +1,67 @@
+"""An index in parts, each in an actor of its own, for sets that one worker cannot hold."""
+
+import asyncio
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import ray
+from numpy import float32
+from numpy.typing import NDArray
+from ray.exceptions import RayError
+
+from dpe_ray.errors import ClusterError
+from dpe_ray.runtime.serve_route import last_line
+from dpe_ray.supply.retrieve.bm25 import total
+from dpe_ray.supply.retrieve.dense import DenseIndex, Vector
+from dpe_ray.supply.retrieve.ranking import Hit
+from dpe_ray.supply.retrieve.shards import ShardedIndex
+from dpe_ray.supply.retrieve.sparse import SparseIndex
+
+SHARD_CPUS = 0.5
+"""CPUs that one shard reserves: it works only while supply asks."""
+
+Q = TypeVar("Q")
+
+
+@dataclass(frozen=True)
+class ActorShard(Generic[Q]):
+    """One part of a set, as a Ranker; the actor ends with the last handle."""
+
+    actor: Any
+
+    async def rank(self, queries: Sequence[Q], limit: int) -> list[list[Hit]]:
+        """As `Ranker.rank`. Raises ClusterError when the actor is gone."""
+        return await _answer(self.actor.rank.remote(queries, limit))
+
+
+async def start_words(parts: Iterable[Mapping[str, str]]) -> ShardedIndex[str]:
+    """Index texts by id, one actor per part; scores are those of the whole set.
+
+    Parts may be read lazily: one at a time is held here. Two passes: every actor counts the words of its part, then all
+    weigh them by the sum. Raises ClusterError.
+    """
+    actors = [_start(SparseIndex, part) for part in parts]
+    whole = total(await asyncio.gather(*[_answer(actor.statistics.remote()) for actor in actors]))
+    shared = ray.put(whole)
+    await asyncio.gather(*[_answer(actor.weigh.remote(shared)) for actor in actors])
+    return ShardedIndex([ActorShard(actor) for actor in actors])
+
+
+async def start_vectors(
+    parts: Iterable[tuple[Sequence[str], NDArray[float32]]], least: float = 0.0
+) -> ShardedIndex[Vector]:
+    """Index ids and their unit vectors, one actor per part, as `DenseIndex`; give it to a `DenseRanker`."""
+    return ShardedIndex([ActorShard(_start(DenseIndex, ids, vectors, least)) for ids, vectors in parts])
+
+
+def _start(index: type, *args: object) -> Any:
+    # spread: parts that sit on one machine would save nothing
+    return ray.remote(num_cpus=SHARD_CPUS, scheduling_strategy="SPREAD")(index).remote(*args)
+
+
+async def _answer(call: Awaitable[Any]) -> Any:
+    try:
+        return await call
+    except RayError as error:
+        raise ClusterError(f"retrieval index: a shard broke ({last_line(error)}); see Ray's logs") from error

@@ -1,0 +1,1 @@
+"""Retrieve: samples of a labelled support set whose skills answer to what the student lacks."""

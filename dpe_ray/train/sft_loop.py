@@ -1,0 +1,116 @@
+"""A round of supervised fine-tuning: complete the samples, leave out what does not fit, update, save. No Ray."""
+
+import logging
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from dpe_ray.errors import PoolError, TrainingError
+from dpe_ray.models.policy import LoadedPolicy, answer_ids
+from dpe_ray.ports import RolloutPool
+from dpe_ray.train.checkpoints import Progress, StepFolders
+from dpe_ray.train.logprobs import prompt_inputs
+from dpe_ray.train.loop import Stopwatch, chosen, trainable
+from dpe_ray.train.metrics import Metrics
+from dpe_ray.train.rationales import with_rationales
+from dpe_ray.train.settings import SftSettings
+from dpe_ray.train.sft_trainer import SftTrainer
+from dpe_ray.train.targets import completion_text
+from dpe_ray.train.world import World
+from dpe_ray.types import PolicyRef, Prompt, TrainResult, content_id
+
+log = logging.getLogger(__name__)
+
+CONTROL, LONG = "sft: a text holds a control token of the model", "sft: longer than max_length"
+
+
+def train(
+    policy: PolicyRef,
+    prompts: Sequence[Prompt],
+    pool: RolloutPool,
+    settings: SftSettings,
+    *,
+    out: str,
+    seed: int,
+    world: World | None = None,
+    on_step: Callable[[int, Metrics], None] = lambda step, metrics: None,
+) -> TrainResult:
+    """Train on the completions of the prompts' samples; leaves a Hugging Face or PEFT directory at `out`.
+
+    Every rank calls this with the same arguments but its own `world`; rank 0 writes. The pool is asked only for the
+    rationales that `settings.rationale_share` wants. A run that was killed goes on from its last checkpoint when called
+    again with the same arguments. `on_step` gets, on every rank, the number of finished updates and the last one's
+    metrics. Raises TrainingError: no prompts, none that fits the model, a loss that is not finite.
+    """
+    world = world or World()
+    asked = [(p.sample.id, p.sample.rationale, p.text) for p in prompts]
+    key = content_id(asked, asdict(policy), asdict(settings), seed)
+    file = Path(out) / "steps" / f"rationales-{key}.json"
+    complete = with_rationales(policy, prompts, pool, settings, file=file, seed=seed, world=world)
+    loaded = trainable(policy, settings, seed)
+    fits, refused = fitting(complete, loaded, settings, world)
+    steps = math.ceil(len(fits) * settings.epochs / settings.batch_size)
+    trainer = SftTrainer(loaded, settings, steps, world)
+    folders = StepFolders(out, key, policy, trainer, settings.tuning)
+    progress = folders.resume()
+
+    for step in range(len(progress.metrics), steps):
+        watch = Stopwatch()
+        batch = epoch_batch(fits, step, settings, seed)
+        metrics = trainer.step(batch[world.rank :: world.size], spare=batch[0])
+        watch.lap("step_time_s")
+        metrics |= watch.laps | {"tokens_per_s": metrics["num_tokens"] / watch.total}
+        metrics["num_tokens"] += progress.metrics[-1]["num_tokens"] if step else 0.0
+        progress = Progress(policy, (*progress.metrics, metrics))
+        if world.rank == 0 and (step + 1) % settings.save_every == 0:
+            folders.commit(progress)
+        on_step(step + 1, metrics)
+
+    if world.rank == 0:
+        folders.finish()
+        folders.remove_steps()
+    world.wait(settings.device)
+    return TrainResult(folders.final, steps, progress.metrics, refused)
+
+
+def epoch_batch(prompts: Sequence[Prompt], step: int, settings: SftSettings, seed: int) -> list[Prompt]:
+    """Prompts of one update over all ranks: shuffled epochs one after the other, the very last batch smaller."""
+    left = len(prompts) * settings.epochs - step * settings.batch_size
+    indices = chosen(len(prompts), settings.batch_size, step, seed)[:left]
+    return [prompts[index] for index in indices]
+
+
+def fitting(
+    prompts: Sequence[Prompt], policy: LoadedPolicy, settings: SftSettings, world: World
+) -> tuple[list[Prompt], dict[str, int]]:
+    """Prompts that the model can be trained on, and how many not, by reason. Each rank looks at its share.
+
+    Costs the rendering of every picture once. Raises TrainingError when none is left.
+    """
+    codes = [0.0] * len(prompts)
+    for index in range(world.rank, len(prompts), world.size):
+        codes[index] = _REASONS.index(_refusal(prompts[index], policy, settings.max_length))
+    reasons = [_REASONS[int(code)] for code in world.total(*codes, device=settings.device)]
+    kept = [prompt for prompt, reason in zip(prompts, reasons, strict=True) if not reason]
+    refused = Counter(reason for reason in reasons if reason)
+    if not kept:
+        raise TrainingError(
+            f"no prompts to train on: {dict(refused) or 'supply accepted none'}; see train.sft.max_length"
+        )
+    return kept, dict(refused)
+
+
+_REASONS = ("", CONTROL, LONG)
+
+
+def _refusal(prompt: Prompt, policy: LoadedPolicy, max_length: int) -> str:
+    try:
+        completion = answer_ids(policy, completion_text(prompt.sample))
+        length = prompt_inputs(policy.processor, prompt)["input_ids"].shape[1] + len(completion)
+    except PoolError:
+        raise  # a picture out of reach is no fault of the sample
+    except ValueError:
+        return CONTROL
+    return LONG if length > max_length else ""

@@ -1,0 +1,131 @@
+"""One supervised update after another on one policy: prompts with answered samples in, weights and numbers out."""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from torch import Tensor
+from transformers import get_cosine_schedule_with_warmup
+
+from dpe_ray.models.policy import LoadedPolicy, answer_ids, in_projector, pad_token
+from dpe_ray.train.batching import MicroBatch, TrainingSequence, collate, cut
+from dpe_ray.train.logprobs import CompletionLogprobs
+from dpe_ray.train.metrics import Metrics
+from dpe_ray.train.optimizer import (
+    DataParallelOptimizer,
+    Weights,
+    load_weights,
+    rate_groups,
+    save_weights,
+    trainable_weights,
+)
+from dpe_ray.train.rationales import has_rationale
+from dpe_ray.train.settings import SftSettings
+from dpe_ray.train.targets import completion_text
+from dpe_ray.train.world import World
+from dpe_ray.types import Prompt
+
+
+class SftTrainer:
+    """Updates a policy in place. Loss is on completion tokens only, and each of an update's counts once.
+
+        loss = - sum over completion tokens of log p(token | image, prompt, tokens before) / completion tokens
+
+    Both sums run over all micro-batches and ranks of the update, so how they are cut does not matter.
+    """
+
+    def __init__(self, policy: LoadedPolicy, settings: SftSettings, steps: int, world: World | None = None) -> None:
+        """`steps` is the length of the learning-rate schedule in updates."""
+        self.policy = policy
+        self.settings = settings
+        self.world = world or World()
+        self._module = CompletionLogprobs(policy, 1.0, settings.device).eval()
+        self.weights: Weights = trainable_weights(self._module)
+        self._pad_id = pad_token(policy.processor)
+        self._optimizer = DataParallelOptimizer(
+            rate_groups(self.weights, self._rate),
+            weight_decay=settings.weight_decay,
+            max_grad_norm=settings.max_grad_norm,
+            world=self.world,
+        )
+        warmup = math.ceil(settings.warmup * steps)
+        self._schedule = get_cosine_schedule_with_warmup(self._optimizer.torch, warmup, steps)
+
+    def sequence(self, prompt: Prompt) -> TrainingSequence:
+        """Tokens of a prompt and of its sample's completion. Raises ValueError when a text holds a control token."""
+        completion = answer_ids(self.policy, completion_text(prompt.sample))
+        return TrainingSequence(prompt, self._module.prompt_ids(prompt), completion, (0.0,) * len(completion), 0.0)
+
+    def step(self, prompts: Sequence[Prompt], spare: Prompt) -> Metrics:
+        """Make one update; returns metrics of all ranks, under TRL's names.
+
+        Each rank passes its own share, which may be empty. `spare` is any prompt: a rank that has fewer micro-batches
+        than another runs it without weight. Raises TrainingError when the loss is not finite; the weights then stay.
+        """
+        self._module.forget_prompts()
+        batches = self._micro_batches(prompts, spare)
+        local = sum(float(_counted(batch).sum()) for batch in batches)
+        (tokens,) = self.world.total(local, device=self.settings.device)
+        self._optimizer.zero_grad()
+        sums: Counter[str] = Counter(sequences=len(prompts), rationales=sum(map(has_rationale, prompts)))
+        for batch in batches:
+            sums.update(self._backward(batch, tokens))
+        names = sorted(sums)
+        totals = self.world.total(*(float(sums[name]) for name in names), device=self.settings.device)
+        summed = dict(zip(names, totals, strict=True))
+        rate = self._schedule.get_last_lr()[0]
+        norm = self._optimizer.step(summed["loss"])
+        self._schedule.step()
+        return {
+            "loss": summed["loss"],
+            "mean_token_accuracy": summed["right"] / tokens,
+            "entropy": summed["entropy"] / tokens,
+            "learning_rate": rate,
+            "grad_norm": norm,
+            "num_tokens": summed["all_tokens"],
+            "rationale_share": summed["rationales"] / summed["sequences"],
+        }
+
+    def state(self) -> dict[str, Any]:
+        """Weights, optimiser and schedule, to go on from: what `load_state` takes."""
+        return {
+            "weights": save_weights(self.weights),
+            "optimizer": self._optimizer.torch.state_dict(),
+            "schedule": self._schedule.state_dict(),
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from a `state()`."""
+        load_weights(self.weights, state["weights"])
+        self._optimizer.torch.load_state_dict(state["optimizer"])
+        self._schedule.load_state_dict(state["schedule"])
+
+    def _rate(self, weight: str) -> float:
+        return self.settings.projector_lr or self.settings.lr if in_projector(weight) else self.settings.lr
+
+    def _micro_batches(self, prompts: Sequence[Prompt], spare: Prompt) -> list[MicroBatch]:
+        """Sort by length, cut, and pad with idle ones so that every rank runs the same number of forward passes."""
+        device = self.settings.device
+        parts = cut(sorted(map(self.sequence, prompts), key=lambda s: s.length), self.settings.micro_batch)
+        missing = self.world.largest(len(parts), device=device) - len(parts)
+        idle = [[replace(self.sequence(spare), weight=0.0)]] * missing
+        return [collate(part, self._pad_id, device) for part in parts + idle]
+
+    def _backward(self, batch: MicroBatch, tokens: float) -> dict[str, float]:
+        scored = self._module(batch)
+        counted = _counted(batch)
+        loss = -(scored.logprobs * counted).sum() / tokens
+        loss.backward()
+        return {
+            "loss": float(loss.detach()),
+            "right": float((scored.likeliest * counted).sum()),
+            "entropy": float((scored.entropy * counted).sum()),
+            "all_tokens": float((batch.attention_mask * batch.weights[:, None]).sum()),
+        }
+
+
+def _counted(batch: MicroBatch) -> Tensor:
+    """[B, T], 1 at completion tokens that carry loss."""
+    return batch.mask * batch.weights[:, None]

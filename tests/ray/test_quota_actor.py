@@ -1,0 +1,30 @@
+import pytest
+import ray
+
+from dpe_ray.errors import ClusterError
+from dpe_ray.runtime.quota_actor import start_book, start_calls
+
+
+async def test_all_ask_one_owner(ray_session):
+    book = start_book({"map/x": 1}, 4.0, 100)
+    assert await book.reserve("map/x", 0)
+    assert await book.commit("map/x", 0, 3)
+    state = await book.state()
+    assert (state.accepted, state.calls, state.closed_by) == ({"map/x": 1}, 3, "quota")
+
+
+async def test_a_lost_owner_is_a_cluster_error_that_names_it(ray_session):
+    book = start_book({"map/x": 1}, 4.0, 100)
+    assert await book.begin(0)
+    ray.kill(book.actor)
+    with pytest.raises(ClusterError, match=r"quota book .* lost .* resume the run") as caught:
+        await book.reserve("map/x", 0)
+    assert "\n" not in str(caught.value)
+
+
+async def test_all_spend_one_budget(ray_session):
+    calls = start_calls()
+    await calls.allow(2)
+    assert [await calls.take() for _ in range(3)] == [True, True, False]
+    await calls.give_back()
+    assert await calls.take()

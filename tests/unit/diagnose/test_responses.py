@@ -1,0 +1,95 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dpe_ray.diagnose.responses import diagnose_responses, read_responses
+from dpe_ray.errors import PoolError
+from dpe_ray.types import VerdictKind
+
+PAINTER = {
+    "id": "test_Art_113",
+    "question": "<image 1> was painted by which artist?",
+    "options": "['James Irvine', 'John Duncan', 'Gavin Hamilton']",
+    "answer": "A",
+    "subject": "Art",
+    "response": "A. James Irvine",
+}
+"""A row as MMMU-Pro records it (github.com/MMMU-Benchmark/MMMU, mmmu-pro/output, Apache-2.0), shortened."""
+
+
+def write(folder: Path, *changes: dict[str, Any]) -> Path:
+    file = folder / "responses.jsonl"
+    file.write_text("".join(json.dumps(PAINTER | change) + "\n" for change in changes))
+    return file
+
+
+def test_recorded_rows_are_graded_by_rule_and_counted_by_category(tmp_path: Path) -> None:
+    changes = [{}, {"response": "B"}, {"response": "Hard to say."}, {"category": "music/jazz", "response": "answer: A"}]
+    responses = list(read_responses(write(tmp_path, *changes)))
+    assert responses[0].id == "test_Art_113"
+    assert responses[0].sample.options == ("James Irvine", "John Duncan", "Gavin Hamilton")
+    diagnosis = diagnose_responses([response.graded() for response in responses])
+    assert diagnosis.by_category() == {"Art": (3, 1), "music-jazz": (1, 1)}
+    art = diagnosis.cells[0]
+    assert art.error_types == {"unparsable": 1, "not_judged": 1}
+    assert art.low < 1 / 3 < art.high
+
+
+@pytest.mark.parametrize("said", [None, "Failed to obtain answer via API."])
+def test_an_outage_is_not_judged_and_lowers_n_alone(tmp_path: Path, said: str | None) -> None:
+    graded = [response.graded() for response in read_responses(write(tmp_path, {}, {"response": said}))]
+    assert graded[1].verdict.kind is VerdictKind.NOT_JUDGED
+    diagnosis = diagnose_responses(graded)
+    assert (diagnosis.probed, diagnosis.not_judged, diagnosis.by_category()) == (2, 1, {"Art": (1, 1)})
+
+
+@pytest.mark.parametrize("options", [["x", "y"], "['x', 'y']", "[['x', 'y']]", [["x", "y"]]])
+def test_options_may_be_a_list_its_text_or_a_list_within(tmp_path: Path, options: object) -> None:
+    (response,) = read_responses(write(tmp_path, {"options": options}))
+    assert response.sample.options == ("x", "y")
+
+
+def test_open_questions_are_graded_by_number_and_text(tmp_path: Path) -> None:
+    number = {"options": [], "answer": 12, "response": "answer: 12.0"}
+    text = {"options": "", "answer": "red", "response": "answer: Red."}
+    with pytest.raises(PoolError, match="options are no list"):
+        list(read_responses(write(tmp_path, text)))
+    graded = [r.graded() for r in read_responses(write(tmp_path, number, text | {"options": None}))]
+    assert [g.verdict.kind for g in graded] == [VerdictKind.CORRECT] * 2
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"options": "__import__('os')"},
+        {"options": "['a'"},
+        {"options": 3},
+        {"options": ["one"]},
+        {"answer": "Z"},
+        {"answer": None},
+        {"question": ""},
+        {"skills": "naming"},
+        {"tolerance": "wide"},
+    ],
+)
+def test_a_bad_row_is_one_line_with_file_and_line(tmp_path: Path, change: dict[str, Any]) -> None:
+    with pytest.raises(PoolError, match=r"responses\.jsonl line 2: ") as error:
+        list(read_responses(write(tmp_path, {}, change)))
+    assert len(str(error.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("content", [b"{", b"[1]", b"\xff\xfe", b'{"question": "Q"}'])
+def test_a_file_of_something_else_is_a_pool_error(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "log.jsonl"
+    file.write_bytes(content)
+    with pytest.raises(PoolError, match=r"log\.jsonl line 1: "):
+        list(read_responses(file))
+
+
+def test_no_file_and_no_response_say_so(tmp_path: Path) -> None:
+    with pytest.raises(PoolError, match="cannot be read"):
+        list(read_responses(tmp_path / "gone.jsonl"))
+    with pytest.raises(PoolError, match="no response to diagnose"):
+        diagnose_responses([])

@@ -1,0 +1,61 @@
+"""The commands that read what was recorded and write what others read: their files and their bad input."""
+
+import json
+from pathlib import Path
+
+import pytest
+from builders import make_png, make_sample
+
+from dpe_ray.cli import main
+from dpe_ray.pool.images import ImageStore
+from dpe_ray.rounds.store import RunFolder, StageFolder
+from dpe_ray.types import Diagnosis
+
+ROW = {"id": "1", "question": "Which?", "options": ["one", "two"], "answer": "B", "category": "map"}
+
+
+def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[object, str, str]:
+    with pytest.raises(SystemExit) as ended:
+        main(list(arguments))
+    captured = capsys.readouterr()
+    return ended.value.code, captured.out, captured.err
+
+
+def test_diagnose_prints_accuracy_intervals_and_unparsable_answers_and_writes_the_diagnosis(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    responses = ["B", "A", "I cannot see it.", "answer: B"]
+    file = tmp_path / "log.jsonl"
+    file.write_text("\n".join(json.dumps(ROW | {"response": text}) for text in responses))
+    code, out, _ = said(capsys, "diagnose", "--responses", str(file), "--out", str(tmp_path / "out"))
+    assert code == 0
+    line = next(line for line in out.splitlines() if "map" in line)
+    assert [cell.strip() for cell in line.split("│")[1:-1]] == ["map", "4", "2", "1", "0.500", "0.150 - 0.850"]
+    assert StageFolder(tmp_path / "out").load_json("diagnosis", Diagnosis).probed == 4
+
+
+def test_export_writes_and_counts(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    run = RunFolder.open(tmp_path / "run", {"name": "tiny"})
+    run.round(1).save_samples([make_sample(image=ImageStore(run.images).put(make_png()))])
+    code, out, _ = said(capsys, "export", str(run.path), "--format", "llava", "--out", str(tmp_path / "set.json"))
+    assert code == 0
+    assert "wrote 1 samples" in out
+    assert len(json.loads((tmp_path / "set.json").read_text())) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("diagnose", "--responses", "nowhere.jsonl"), "nowhere.jsonl: cannot be read"),
+        (("export", "nowhere", "--format", "csv", "--out", "x"), "there are messages, verl, llava, openai"),
+        (("export", "nowhere", "--format", "llava", "--out", "x"), "no round has accepted samples"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(
+    capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], told: str
+) -> None:
+    code, out, err = said(capsys, *arguments)
+    assert code == 2
+    assert told in err
+    assert len(err.strip().splitlines()) == 1
+    assert "Traceback" not in out + err

@@ -1,0 +1,80 @@
+"""One call for every method."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from train_support import LocalPool, make_prompts
+
+from dpe_ray.errors import TrainingError
+from dpe_ray.models.policy import load_policy
+from dpe_ray.train import loop
+from dpe_ray.train.methods import finetune
+from dpe_ray.train.settings import ChainSettings, GrpoSettings, SftSettings
+from dpe_ray.types import PolicyRef
+
+SFT = SftSettings(lora_rank=8, lora_alpha=16, lr=1e-2, batch_size=4, rationale_share=0.0)
+GRPO = GrpoSettings(
+    lora_rank=8, lora_alpha=16, lr=1e-2, prompts_per_step=4, group_size=4, steps=2, max_tokens=4,
+    drop_equal_groups=False, kl=0.05,
+)  # fmt: skip
+CHAIN = ChainSettings(SFT, GRPO)
+
+
+def test_chain_runs_sft_then_grpo_whose_reference_is_the_policy_after_sft(student: PolicyRef, tmp_path: Path) -> None:
+    prompts, pool, steps = make_prompts(tmp_path, 8), LocalPool(student), []
+    out = tmp_path / "out"
+    result = finetune(
+        student, prompts, pool, CHAIN, out=str(out), seed=0, on_step=lambda step, metrics: steps.append(step)
+    )
+    assert steps == [1, 2, 3, 4]
+    assert ["reward" in step for step in result.metrics] == [False, False, True, True]
+    assert result.metrics[0]["grad_norm"] > 0
+    assert result.metrics[2]["kl"] == pytest.approx(0, abs=1e-9)
+    assert result.policy == PolicyRef(student.base, str(out), 1)
+    assert pool.published[0].adapter == str(out / "sft")
+    assert len({policy.version for policy in pool.published}) == len(pool.published)
+    assert not (out / "sft").exists()
+    load_policy(result.policy)
+
+
+def test_a_chain_that_died_in_grpo_does_not_repeat_sft(student: PolicyRef, tmp_path: Path) -> None:
+    prompts, seen = make_prompts(tmp_path, 8), []
+
+    class Dying(LocalPool):
+        def rollout(self, *args: object, **settings: object) -> list:  # type: ignore[type-arg]
+            raise ConnectionError("killed")
+
+    out = str(tmp_path / "out")
+    with pytest.raises(ConnectionError):
+        finetune(student, prompts, Dying(student), CHAIN, out=out, seed=0)
+    result = finetune(
+        student, prompts, LocalPool(student), CHAIN, out=out, seed=0, on_step=lambda step, metrics: seen.append(step)
+    )
+    assert seen == [3, 4]
+    assert len(result.metrics) == 4
+
+
+def test_refused_samples_are_counted_by_method(student: PolicyRef, tmp_path: Path) -> None:
+    prompts = make_prompts(tmp_path, 6)
+    caption = replace(prompts[0].sample.answer, value="a red circle is left of the blue square")
+    prompts[0] = replace(prompts[0], sample=replace(prompts[0].sample, answer=caption))
+    result = finetune(student, prompts, LocalPool(student), CHAIN, out=str(tmp_path / "out"), seed=0)
+    assert result.refused == {"grpo: an answer of more than 6 words cannot be checked by rule": 1}
+
+
+def test_samples_that_one_method_of_a_chain_cannot_use_stop_it_before_the_other_starts(tmp_path: Path) -> None:
+    prompts = make_prompts(tmp_path, 2)
+    caption = replace(prompts[0].sample.answer, value="a red circle is left of the blue square")
+    prompts = [replace(prompt, sample=replace(prompt.sample, answer=caption)) for prompt in prompts]
+    nowhere = PolicyRef("/nowhere")
+    with pytest.raises(TrainingError, match="none of 2"):
+        finetune(nowhere, prompts, None, CHAIN, out=str(tmp_path / "out"), seed=0)  # type: ignore[arg-type]
+
+
+def test_grpo_through_the_one_call_is_the_grpo_loop(student: PolicyRef, tmp_path: Path) -> None:
+    prompts = make_prompts(tmp_path, 4)
+    ours = finetune(student, prompts, LocalPool(student), GRPO, out=str(tmp_path / "a"), seed=0)
+    theirs = loop.train(student, prompts, LocalPool(student), GRPO, out=str(tmp_path / "b"), seed=0)
+    for name in ("reward", "loss", "grad_norm"):
+        assert [m[name] for m in ours.metrics] == pytest.approx([m[name] for m in theirs.metrics], abs=1e-6)
