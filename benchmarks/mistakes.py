@@ -129,7 +129,8 @@ def text_level(seed: int) -> dict[str, dict]:
         found = {method: located(working, careful, method, seed) for method in METHODS}
         result = {"working": scores(working, found), "by_length": by_length(working, found)}
         print(f"\nThe same before a teacher that takes {CARELESS:.0%} of the prompts the wrong way round:\n")
-        result["careless"] = scores(working, {m: located(working, careless, m, seed) for m in METHODS})
+        found = {method: located(working, careless, method, seed) for method in METHODS}
+        result |= {"careless": scores(working, found), "careless_by_length": by_length(working, found)}
         print(f"\nOne misread fact, n = {len(facts)}:\n")
         return {**result, "facts": scores(facts, {m: located(facts, careful, m, seed) for m in METHODS})}
 
@@ -220,7 +221,7 @@ def by_length(cases: Sequence[Planted], found: Mapping[str, list[MistakeLocation
 
 def splitting(file: Path) -> dict[str, float]:
     """Counted properties of the steps of real rationales."""
-    sources = [json.loads(line)["response"] for line in file.open(encoding="utf-8")]
+    sources = [json.loads(line)["response"] for line in file.read_text(encoding="utf-8").splitlines()]
     split = [split_steps(source) for source in sources]
     tiled = [bool(s) and s[0].start == 0 and all(p.end == q.start for p, q in pairwise(s)) for s in split]
     closed = [bool(s) and "answer" in t[s[-1].end :].lower() for s, t in zip(split, sources, strict=True)]
@@ -240,7 +241,7 @@ def splitting(file: Path) -> dict[str, float]:
 def read_annotated(file: Path) -> list[Planted]:
     """Annotated rationales; the letter of the wrong option closes each."""
     cases = []
-    for line in map(json.loads, file.open(encoding="utf-8")):
+    for line in map(json.loads, file.read_text(encoding="utf-8").splitlines()):
         options = tuple(line["options"])
         letters = Sample((), "", Answer(AnswerKind.TEXT, ""), options).letters
         sample = Sample((), line["question"], Answer(AnswerKind.CHOICE, letters[line["gold"]]), options)

@@ -164,6 +164,9 @@ def doctor(
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; an error that we foresee is one line and exit status 2, an interrupt 130."""
     signal.signal(signal.SIGTERM, _interrupt)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # a script's background job inherits this, and then nothing but SIGKILL would end it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         app(arguments)
     except ConfigError as error:

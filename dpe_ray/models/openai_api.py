@@ -20,9 +20,6 @@ class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-B = TypeVar("B", bound=_Body)
-
-
 class TextPart(_Body):
     """Text of a turn."""
 
@@ -127,6 +124,9 @@ class EmbeddingBody(_Body):
         return [self.input] if isinstance(self.input, str) else self.input
 
 
+Body = TypeVar("Body", ChatBody, EmbeddingBody)
+
+
 def read_chat(data: object, model: str) -> ChatBody:
     """Check a decoded JSON body sent to `model`. Raises BadRequest that names the parameter."""
     body = _checked(ChatBody, data, model)
@@ -158,7 +158,7 @@ def engine_request(body: ChatBody, fetched: Mapping[str, bytes]) -> EngineReques
     )
 
 
-def _checked(kind: type[B], data: object, model: str) -> B:
+def _checked(kind: type[Body], data: object, model: str) -> Body:
     try:
         body = kind.model_validate(data)
     except ValidationError as error:
@@ -166,9 +166,8 @@ def _checked(kind: type[B], data: object, model: str) -> B:
         key = ".".join(str(part) for part in first["loc"]) or "body"
         what = "this endpoint does not support it" if first["type"] == "extra_forbidden" else first["msg"]
         raise BadRequest(f"{key}: {what}") from error
-    asked = getattr(body, "model", model)
-    if asked != model:
-        raise BadRequest(f"model: this endpoint serves {model!r}, not {asked!r}")
+    if body.model != model:
+        raise BadRequest(f"model: this endpoint serves {model!r}, not {body.model!r}")
     return body
 
 

@@ -24,6 +24,11 @@ def one_round(small_yaml, tmp_path):
     return file
 
 
+def ignore_interrupts():
+    """As in the background job of a script: the harder case."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def wait_for(condition, process, seconds=200):
     deadline = time.monotonic() + seconds
     while not condition():
@@ -36,7 +41,12 @@ def test_sigterm_in_training_ends_the_run_at_once_and_the_same_command_goes_on(o
     run = tmp_path / "run"
     command = [sys.executable, "-m", "dpe_ray", "run", str(one_round), "--run-dir", str(run)]
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        preexec_fn=ignore_interrupts,
     )
     wait_for(lambda: list(run.glob("rounds/01/policy*/*")), process)
     process.send_signal(signal.SIGTERM)

@@ -62,6 +62,10 @@ def wait_for(url, process):
     raise AssertionError("no job was taken")
 
 
+RAYS_OWN = {"JobSupervisor", "ActorLocationTracker", "_AutoscalingCoordinatorActor", "_StatsActor"}
+"""Actors that Ray and Ray Data keep for the life of a cluster."""
+
+
 @pytest.fixture
 def one_round(small_yaml, tmp_path):
     tree = yaml.safe_load(small_yaml.read_text()) | {"rounds": 1, "final": []}
@@ -92,7 +96,7 @@ def wait_until_empty(url):
     while True:
         with urllib.request.urlopen(ask, timeout=30) as reply:
             actors = json.load(reply)["data"]["result"]["result"]
-        alive = {actor["class_name"] for actor in actors if actor["state"] == "ALIVE"} - {"JobSupervisor"}
+        alive = {actor["class_name"] for actor in actors if actor["state"] == "ALIVE"} - RAYS_OWN
         if not alive:
             return
         assert time.monotonic() < deadline, alive

@@ -253,13 +253,6 @@ def test_an_unknown_app_is_a_cluster_error(url, prompts):
         ServeRolloutPool("nobody").rollout(prompts, **SETTINGS)
 
 
-def test_a_model_that_cannot_be_served_is_one_line(ray_session):
-    with pytest.raises(ClusterError, match="cannot be served") as caught:
-        serve_app.serve_models({"broken": ModelConfig(source="/nowhere", engine="transformers")})
-    assert "\n" not in str(caught.value)
-    serve.delete("broken")
-
-
 @pytest.fixture
 def oracle(tmp_path):
     (tmp_path / "truth").write_text("")
@@ -276,11 +269,13 @@ def test_two_runs_on_one_cluster_do_not_meet_and_leave_nothing_behind(url, oracl
     assert set(serve.status().applications) == before
 
 
-def test_a_run_that_fails_to_serve_leaves_nothing_behind(url, oracle):
+def test_a_model_that_cannot_be_served_is_one_line_and_leaves_nothing_behind(url, oracle):
     before = set(serve.status().applications)
     models = {"teacher": oracle, "student": ModelConfig(source="/nowhere", engine="transformers")}
-    with pytest.raises(ClusterError, match="cannot be served"), serve_app.serving(models, prefix="run-c", ours=False):
+    serving = serve_app.serving(models, prefix="run-c", ours=False)
+    with pytest.raises(ClusterError, match=r"run-c-student: .*/nowhere") as caught, serving:
         raise AssertionError("it serves")
+    assert "\n" not in str(caught.value)
     assert set(serve.status().applications) == before
 
 
