@@ -19,8 +19,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Make a vision-language model better where it is weak: diagnose, plan, supply, train, evaluate, repeat.",
 )
-out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 140)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+out = Console(markup=False, highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 140)
+err = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
 
 Yaml = Annotated[Path, typer.Argument(metavar="RUN.yaml", help="The run, as jobs/micro.yaml.")]
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="Directory of a run.")]
@@ -156,7 +156,7 @@ def doctor(
 
     findings = examine(yaml)
     for finding in findings:
-        out.print(f"{'ok  ' if finding.ok else 'MISS'}  {finding.what}: {finding.found}", markup=False)
+        out.print(f"{'ok  ' if finding.ok else 'MISS'}  {finding.what}: {finding.found}")
     if not all(finding.ok for finding in findings):
         raise typer.Exit(1)
 
@@ -176,7 +176,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _fail(message: str) -> NoReturn:
-    err.print(message, markup=False)
+    err.print(message)
     raise SystemExit(2)
 
 

@@ -110,7 +110,7 @@ def _require_answers(graded: Sequence[Graded], suite: str) -> None:
 
 
 def _require_teacher(supplied: Supplied) -> None:
-    """A teacher that is down ends the run with its own words instead of a round without samples."""
-    outages = [r for r in supplied.rejections if r.gate == "outage"]
-    if not supplied.samples and 2 * len(outages) > len(supplied.rejections):
-        raise ModelUnavailable(f"supply: {len(outages)} of {supplied.proposed} slots: {outages[0].reason}")
+    """A teacher that is down or refuses us must not be kept as a result: nothing is saved, a resumed run asks again."""
+    unanswered = [r for r in supplied.rejections if r.gate in ("outage", "refused_by_endpoint")]
+    if 2 * len(unanswered) > supplied.proposed:
+        raise ModelUnavailable(f"supply: {len(unanswered)} of {supplied.proposed} slots: {unanswered[0].reason}")

@@ -33,7 +33,13 @@ def test_a_teacher_that_is_down_ends_supply_with_its_own_words():
     with pytest.raises(ModelUnavailable, match="3 of 4 slots: endpoint is down"):
         _require_teacher(supplied((), "outage", "outage", "outage", "leak"))
     assert _require_teacher(supplied((), "outage", "leak", "pass_rate")) is None
-    assert _require_teacher(supplied((make_sample(),), "outage", "outage")) is None
+    assert _require_teacher(supplied((make_sample(),), "outage", "pass_rate")) is None
+
+
+@pytest.mark.parametrize("gate", ["outage", "refused_by_endpoint"])
+def test_a_teacher_that_is_lost_after_a_few_samples_ends_supply_too(gate):
+    with pytest.raises(ModelUnavailable, match="2 of 3 slots"):
+        _require_teacher(supplied((make_sample(),), gate, gate))
 
 
 def keep(folder, name, answers):
