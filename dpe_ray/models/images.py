@@ -7,6 +7,7 @@ import struct
 import threading
 import warnings
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image, ImageOps
@@ -19,7 +20,7 @@ FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 MAX_BYTES = 32 * 2**20
 MAX_PIXELS = 50_000_000
 
-_DECODE_ERRORS = (
+DECODE_ERRORS = (
     OSError,
     SyntaxError,
     ValueError,
@@ -61,14 +62,14 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
     if len(data) > MAX_BYTES:
         raise PoolError(f"image: {len(data)} bytes are more than {MAX_BYTES}; store a smaller file")
     try:
-        image = _open(data)
+        image = open_header(data)
         if image.width * image.height > max_pixels:
             raise PoolError(f"image: {image.width} x {image.height} pixels are more than {max_pixels}; scale it down")
         image.load()
         return _rgb(ImageOps.exif_transpose(image))
     except PoolError:
         raise
-    except _DECODE_ERRORS as error:
+    except DECODE_ERRORS as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise PoolError(f"image: is no readable {', '.join(FORMATS)} ({reason})") from error
 
@@ -76,8 +77,9 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
 def media_type(data: bytes) -> str:
     """`image/png` and so on, from the content. Raises PoolError for anything but `FORMATS`."""
     try:
-        return str(Image.MIME[_open(data).format or ""])
-    except _DECODE_ERRORS as error:
+        kind = open_header(data).format or ""
+        return str(Image.MIME["JPEG" if kind == "MPO" else kind])  # a JPEG that holds a camera's second view
+    except DECODE_ERRORS as error:
         raise PoolError(f"image: is no readable {', '.join(FORMATS)}") from error
 
 
@@ -99,10 +101,11 @@ def from_data_uri(text: str) -> bytes:
         raise PoolError(f"image: the data URI is no base64 ({error})") from error
 
 
-def _open(data: bytes) -> Image.Image:
+def open_header(data: bytes, formats: Sequence[str] = FORMATS) -> Image.Image:
+    """Size and format of an image, nothing decoded yet. Raises one of `DECODE_ERRORS`."""
     with _filters, warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        return Image.open(io.BytesIO(data), formats=FORMATS)
+        return Image.open(io.BytesIO(data), formats=formats)
 
 
 def _rgb(image: Image.Image) -> Image.Image:
