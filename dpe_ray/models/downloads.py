@@ -5,7 +5,7 @@ is the content looked at (`rasters`). Proxies of the environment are not used: t
 """
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import urljoin
 
 import httpx2
@@ -28,7 +28,7 @@ class DownloadSettings:
     """Of one image, redirects included."""
     networks: tuple[str, ...] = ()
     """CIDR of networks that are not public but may be asked, such as that of an image server of your own."""
-    caps: Caps = Caps()
+    caps: Caps = field(default_factory=Caps)
 
 
 @dataclass(frozen=True)

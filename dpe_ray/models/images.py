@@ -7,7 +7,6 @@ import struct
 import threading
 import warnings
 import zlib
-from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image, ImageOps
@@ -41,15 +40,19 @@ _filters = threading.Lock()
 
 
 def read_bytes(image: ImageRef | str) -> bytes:
-    """Fetch the stored bytes of an image, from a path or any fsspec URL. Raises PoolError when it cannot be read."""
+    """Fetch the stored bytes of an image, from a path or any fsspec URL. Raises PoolError when it cannot be read.
+
+    Of a file of more than `MAX_BYTES` one byte more than these, which `decode` refuses.
+    """
     uri = image.uri if isinstance(image, ImageRef) else image
     try:
         if "://" not in uri:
-            return Path(uri).read_bytes()
+            with Path(uri).open("rb") as file:
+                return file.read(MAX_BYTES + 1)
         import fsspec
 
-        with fsspec.open(uri, "rb") as file:
-            return bytes(file.read())
+        with fsspec.open(uri, "rb") as remote:
+            return bytes(remote.read(MAX_BYTES + 1))
     except (OSError, ValueError, ImportError) as error:
         raise PoolError(f"image {uri}: cannot be read ({error}); check that every node reaches this place") from error
 
@@ -101,7 +104,7 @@ def from_data_uri(text: str) -> bytes:
         raise PoolError(f"image: the data URI is no base64 ({error})") from error
 
 
-def open_header(data: bytes, formats: Sequence[str] = FORMATS) -> Image.Image:
+def open_header(data: bytes, formats: tuple[str, ...] = FORMATS) -> Image.Image:
     """Size and format of an image, nothing decoded yet. Raises one of `DECODE_ERRORS`."""
     with _filters, warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)

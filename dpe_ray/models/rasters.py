@@ -134,7 +134,7 @@ def _check_declared(kind: str, declared: str) -> None:
 
 def _check_header(data: bytes, kind: str, caps: Caps) -> None:
     try:
-        image = open_header(data, [kind])
+        image = open_header(data, (kind,))
         frames = getattr(image, "is_animated", False) and image.format != "MPO"  # a JPEG with a second view of a camera
     except Image.DecompressionBombError as error:
         raise RefusedImage(Refusal.PIXELS, str(error)) from error

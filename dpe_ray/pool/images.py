@@ -19,8 +19,11 @@ class ImageStore:
 
     folder: Path
 
-    def put(self, data: bytes, origin: str = "pool", licence: str = "") -> ImageRef:
-        """Decode, hash and store one image. Raises PoolError when it is none, StoreError when it cannot be written."""
+    def put(self, data: bytes, origin: str = "pool", licence: str = "", source: str = "") -> ImageRef:
+        """Decode, hash and store one image, and note where it comes from.
+
+        Raises PoolError when it is none, StoreError when it cannot be written.
+        """
         picture = decode(data)
         sha256 = hashlib.sha256(data).hexdigest()
         path = self.folder / sha256
@@ -35,6 +38,7 @@ class ImageStore:
             uri=str(path),
             origin=origin,
             licence=licence,
+            source=source,
         )
 
 

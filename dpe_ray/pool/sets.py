@@ -4,75 +4,95 @@ import logging
 from collections.abc import Iterator
 from functools import cached_property
 from itertools import islice
-from random import Random
+from typing import NamedTuple
 
 from dpe_ray.errors import PoolError
+from dpe_ray.pool.blocks import Block, find_blocks
+from dpe_ray.pool.cursor import BEGINNING, Cursor, Turn, read_lap
+from dpe_ray.pool.duplicates import SeenImages
 from dpe_ray.pool.images import ImageStore
-from dpe_ray.pool.readers import Address, Found, find_images, load_images
-from dpe_ray.seeds import child_seed
+from dpe_ray.pool.layouts.fields import PoolRow
 from dpe_ray.types import ImageRef, Rejection
 
 log = logging.getLogger(__name__)
 
-CHUNK = 32
-"""Images read together, so that a row group is opened once for all of them that it holds."""
+
+class Drawn(NamedTuple):
+    """One row of the pool."""
+
+    image: ImageRef | Rejection
+    """Gate `image` or `duplicate`, slot = the row's number since the beginning."""
+    cursor: Cursor
+    """Behind this row."""
 
 
 class ImagePool:
-    """Images of one source. Knows their addresses, holds no bytes."""
+    """Images of one source. Knows their blocks, holds no bytes."""
 
     def __init__(self, source: str, store: ImageStore) -> None:
         self._source, self._store = source, store
 
     @cached_property
-    def addresses(self) -> list[Address]:
-        """All images, in the order of the source. Raises PoolError when there is none."""
-        return find_images(self._source)
+    def blocks(self) -> list[Block]:
+        """Parts of the source: an image, a row group, a tar. Raises PoolError when there is none."""
+        return find_blocks(self._source)
 
     def check(self) -> None:
         """Look for images now rather than at the first draw. Raises PoolError when there is none."""
-        log.debug("%s: %d images", self._source, len(self.addresses))
+        log.debug("%s: %d parts", self._source, len(self.blocks))
+
+    def nothing_seen(self) -> SeenImages:
+        """What a pass begins with."""
+        return SeenImages(lambda sha256: str(self._store.folder / sha256))
+
+    def read(self, *, seed: int, cursor: Cursor = BEGINNING, seen: SeenImages | None = None) -> Iterator[Drawn]:
+        """Yield the rows from the cursor on, one after the other, without end: a new pass takes another order.
+
+        A row whose image cannot be read, or is the same as one that was drawn before in this pass, is a Rejection.
+        `seen` holds the images of the pass before the cursor and goes on growing; without it nothing was seen. Equal
+        arguments, equal results. Raises PoolError when a whole pass finds no image.
+        """
+        seen = self.nothing_seen() if seen is None else seen
+        whole = cursor == Cursor(cursor.rows, cursor.lap)
+        while True:
+            found = 0
+            refused: Rejection | None = None
+            for turn in read_lap(self.blocks, seed, cursor):
+                image = self._admit(turn, seen)
+                cursor = turn.cursor
+                if isinstance(image, Rejection):
+                    refused = image
+                else:
+                    found += 1
+                yield Drawn(image, cursor)
+            if whole and not found:
+                why = refused.reason if refused else "it is empty"
+                raise PoolError(f"{self._source}: no readable image in {len(self.blocks)} files or parts ({why})")
+            cursor, whole = Cursor(cursor.rows, cursor.lap + 1), True
+            seen.clear()
 
     def draw(self, count: int, *, seed: int, cursor: int = 0) -> Iterator[ImageRef | Rejection]:
-        """Yield one result for each of `count` positions from `cursor` on, lazily; the next draw begins behind them.
+        """As `read`, `count` rows behind the first `cursor` ones, which are read over."""
+        return (drawn.image for drawn in islice(self.read(seed=seed), cursor, cursor + count))
 
-        A position whose image cannot be read, or was drawn before in this draw, yields a Rejection (gate `image` or
-        `duplicate`, slot = the position). Behind the last image the pool begins anew in another order, and duplicates
-        count anew. Equal arguments, equal results. Raises PoolError when a whole pass finds no image.
-        """
-        seen: set[str] = set()
-        last_good = cursor - 1
-        for position, found in enumerate(islice(self._read(seed, cursor), count), start=cursor):
-            if position % len(self.addresses) == 0:
-                seen.clear()
-            result = self._admit(position, found, seen)
-            if isinstance(result, ImageRef):
-                last_good = position
-            elif position - last_good >= len(self.addresses):
-                raise PoolError(f"{self._source}: no readable image among {len(self.addresses)} ({result.reason})")
-            yield result
+    @property
+    def addresses(self) -> list[Block]:
+        """As `blocks`."""
+        return self.blocks
 
-    def _read(self, seed: int, cursor: int) -> Iterator[Found]:
-        order = self._order(seed, cursor)
-        while chunk := list(islice(order, CHUNK)):
-            yield from load_images(chunk)
-
-    def _order(self, seed: int, cursor: int) -> Iterator[Address]:
-        lap, start = divmod(cursor, len(self.addresses))
-        while True:
-            order = list(range(len(self.addresses)))
-            Random(child_seed(seed, "pool", lap)).shuffle(order)
-            yield from (self.addresses[i] for i in order[start:])
-            lap, start = lap + 1, 0
-
-    def _admit(self, slot: int, found: Found, seen: set[str]) -> ImageRef | Rejection:
-        if found.error:
-            return Rejection(slot, "image", f"{found.name}: {found.error}")
+    def _admit(self, turn: Turn, seen: SeenImages) -> ImageRef | Rejection:
+        row, slot = turn.row, turn.cursor.rows - 1
         try:
-            image = self._store.put(found.data)
+            image = self._stored(row)
+            same = seen.why_same(image)
         except PoolError as error:
-            return Rejection(slot, "image", f"{found.name}: {error}")
-        if image.sha256 in seen:
-            return Rejection(slot, "duplicate", f"{found.name}: the same bytes were drawn before")
-        seen.add(image.sha256)
+            return Rejection(slot, "image", f"{row.where}: {error}")
+        if same:
+            return Rejection(slot, "duplicate", f"{row.where}: {same}")
+        seen.add(image, slot)
         return image
+
+    def _stored(self, row: PoolRow) -> ImageRef:
+        if row.error:
+            raise PoolError(row.error)
+        return self._store.put(row.data, licence=row.licence, source=row.where)

@@ -33,6 +33,8 @@ class ImageRef:
     """pool, search or edit."""
     licence: str = ""
     """As the source stated it; empty when it stated none."""
+    source: str = ""
+    """Where it was found: file and row in the pool, the page on the web, or what was edited and how."""
 
 
 class AnswerKind(StrEnum):

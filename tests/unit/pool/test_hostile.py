@@ -41,12 +41,11 @@ async def serving(case):
 
 
 async def outcome(url, resolve):
-    """The word of the refusal, or the picture."""
+    """The picture, or the word of the refusal, whose sentence is one line."""
     try:
         return (await Downloader(SETTINGS, resolve).fetch(url)).data
     except RefusedImage as error:
-        assert "\n" not in str(error)
-        return str(error.refusal)
+        return str(error.refusal) if "\n" not in str(error) else repr(error)
 
 
 @pytest.mark.parametrize("case", [*IMAGES, *ADDRESSES], ids=lambda case: getattr(case, "name", "") or case.url)

@@ -8,6 +8,7 @@ import pytest
 from builders import make_png, write_png
 
 from dpe_ray.errors import PoolError
+from dpe_ray.pool.duplicates import SeenImages
 from dpe_ray.pool.images import ImageStore
 from dpe_ray.pool.sets import ImagePool
 from dpe_ray.types import ImageRef, Rejection
@@ -33,7 +34,26 @@ def test_a_draw_is_shuffled_by_seed_and_repeats_exactly(tmp_path: Path) -> None:
 
 def test_the_cursor_goes_on_where_the_last_draw_stopped(tmp_path: Path) -> None:
     pool = pool_of(tmp_path, 40)
-    assert shas(pool.draw(15, seed=1)) + shas(pool.draw(25, seed=1, cursor=15)) == shas(pool.draw(40, seed=1))
+    whole = list(islice(pool.read(seed=1), 100))
+    for at in (0, 15, 39, 40, 41, 80):
+        again = list(islice(pool.read(seed=1, cursor=whole[at].cursor), 100 - at - 1))
+        assert [drawn.cursor for drawn in again] == [drawn.cursor for drawn in whole[at + 1 :]]
+        assert shas(d.image for d in again) == shas(d.image for d in whole[at + 1 :])
+    assert shas(pool.draw(25, seed=1, cursor=15)) == shas(d.image for d in whole[15:40])
+
+
+def test_an_image_of_an_earlier_round_is_a_duplicate_until_the_pass_is_over(tmp_path: Path) -> None:
+    pool = pool_of(tmp_path, 10)
+    (tmp_path / "pool/copy.png").write_bytes(make_png(4))
+    seen = pool.nothing_seen()
+    first = list(islice(pool.read(seed=1, seen=seen), 5))
+    seen.save(tmp_path / "seen.npz", first[-1].cursor.rows)
+    again = SeenImages.load(tmp_path / "seen.npz", lambda sha256: str(tmp_path / "images" / sha256))
+    rest = list(islice(pool.read(seed=1, cursor=first[-1].cursor, seen=again), 6 + 11))
+    refused = [d.image for d in [*first, *rest] if isinstance(d.image, Rejection)]
+    assert [r.gate for r in refused] == ["duplicate"] * 2
+    assert [r.slot // 11 for r in refused] == [0, 1]
+    assert all(str(tmp_path / "pool") in r.reason for r in refused)
 
 
 def test_behind_the_last_image_the_pool_begins_anew_in_another_order(tmp_path: Path) -> None:
@@ -57,7 +77,7 @@ def test_unreadable_and_repeated_images_are_counted_rejections(tmp_path: Path) -
 def test_a_pool_without_one_readable_image_is_an_error_and_no_endless_search(tmp_path: Path) -> None:
     for i in range(3):
         (tmp_path / f"{i}.png").write_bytes(b"nothing")
-    with pytest.raises(PoolError, match="no readable image among 3"):
+    with pytest.raises(PoolError, match="no readable image in 3"):
         list(ImagePool(str(tmp_path), ImageStore(tmp_path / "images")).draw(100, seed=0))
 
 
@@ -73,7 +93,7 @@ def test_a_draw_holds_a_part_of_the_pool_only(tmp_path: Path) -> None:
     total = sum(map(len, images))
     del images
     pool = ImagePool(str(tmp_path / "pool.parquet"), ImageStore(tmp_path / "images"))
-    pool.addresses  # noqa: B018  # the footer is no part of a draw
+    pool.blocks  # noqa: B018  # the footers are no part of a draw
     tracemalloc.start()
     assert len(list(islice(pool.draw(400, seed=0), 64))) == 64
     peak = tracemalloc.get_traced_memory()[1]
