@@ -3,6 +3,7 @@
 import base64
 import binascii
 import io
+import os
 import struct
 import threading
 import warnings
@@ -48,7 +49,7 @@ def read_bytes(image: ImageRef | str) -> bytes:
     try:
         if "://" not in uri:
             with Path(uri).open("rb") as file:
-                return file.read(MAX_BYTES + 1)
+                return file.read(min(os.fstat(file.fileno()).st_size, MAX_BYTES) + 1)
         import fsspec
 
         with fsspec.open(uri, "rb") as remote:
