@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterator
 from functools import cached_property
 from itertools import islice
+from pathlib import PurePosixPath
 from typing import NamedTuple
 
 from dpe_ray.errors import PoolError
@@ -12,6 +13,7 @@ from dpe_ray.pool.cursor import BEGINNING, Cursor, Turn, read_lap
 from dpe_ray.pool.duplicates import SeenImages
 from dpe_ray.pool.images import ImageStore
 from dpe_ray.pool.layouts.fields import PoolRow
+from dpe_ray.pool.rows import read_block
 from dpe_ray.types import ImageRef, Rejection
 
 log = logging.getLogger(__name__)
@@ -70,6 +72,30 @@ class ImagePool:
                 raise PoolError(f"{self._source}: no readable image in {len(self.blocks)} files or parts ({why})")
             cursor, whole = Cursor(cursor.rows, cursor.lap + 1), True
             seen.clear()
+
+    def captions(self) -> Iterator[tuple[str, str]]:
+        """What a search can find: rows, as `take` reads them, and the texts about their images; no image is read.
+
+        A file without a text is known by its folder and name.
+        """
+        for number, block in enumerate(self.blocks):
+            for row, read in enumerate(read_block(block, bare=True)):
+                known_by = (
+                    " ".join(PurePosixPath(block.file).with_suffix("").parts[-2:]) if block.kind == "file" else ""
+                )
+                if text := read.caption or known_by:
+                    yield f"{number}:{row}", text
+
+    def take(self, row: str) -> ImageRef | Rejection:
+        """Read the image of a row that `captions` named; a Rejection (slot 0) when it cannot be read."""
+        number, _, at = row.partition(":")
+        found = next(read_block(self.blocks[int(number)], int(at)), None)
+        try:
+            if found is None:
+                raise PoolError(f"{self.blocks[int(number)].file}: has no row {at} any more")
+            return self._stored(found)
+        except PoolError as error:
+            return Rejection(0, "image", f"{found.where}: {error}" if found else str(error))
 
     def draw(self, count: int, *, seed: int, cursor: int = 0) -> Iterator[ImageRef | Rejection]:
         """As `read`, `count` rows behind the first `cursor` ones, which are read over."""

@@ -1,0 +1,79 @@
+"""Two image editors behind one port: Pillow operations, and a model that follows an instruction."""
+
+import asyncio
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from dpe_ray.models.images import decode, read_bytes
+from dpe_ray.models.rasters import plain_picture
+from dpe_ray.supply.tools.contracts import ImageKeeper
+from dpe_ray.supply.tools.edit_limits import EditLimits, RefusedEdit
+from dpe_ray.supply.tools.operations import EditPlan, apply
+from dpe_ray.types import ImageRef
+
+
+class EditModel(Protocol):
+    """A door to a model that edits images."""
+
+    async def edit(self, images: Sequence[ImageRef], instruction: str, seed: int) -> bytes:
+        """Encoded image. Raises ModelUnavailable, BadRequest, BadReply, PoolError."""
+        ...
+
+
+@dataclass(frozen=True)
+class PillowEditor:
+    """Does the operations of a plan; costs no call. Equal arguments, equal bytes."""
+
+    keeper: ImageKeeper
+    limits: EditLimits
+
+    async def edit(self, images: Sequence[ImageRef], plan: EditPlan, *, category: str, seed: int) -> ImageRef:
+        """As `ImageEditor.edit`."""
+        self.limits.check(plan, category)
+        if plan.instruction:
+            raise RefusedEdit("edit: an instruction needs an editing model; configure one or ask for operations")
+        return await asyncio.to_thread(self._edited, images, plan, seed)
+
+    def _edited(self, images: Sequence[ImageRef], plan: EditPlan, seed: int) -> ImageRef:
+        pictures = [decode(read_bytes(image)) for image in images]
+        try:
+            picture = apply(plan.operations, pictures, seed)
+        except ValueError as error:
+            raise RefusedEdit(f"edit: {error}") from error
+        buffer = io.BytesIO()
+        picture.save(buffer, "PNG")
+        return self.keeper.put(buffer.getvalue(), "edit", _licence(images), _source(images, plan, seed))
+
+
+@dataclass(frozen=True)
+class ModelEditor:
+    """Has a model follow the plan's instruction, then does its operations."""
+
+    model: EditModel
+    pillow: PillowEditor
+
+    async def edit(self, images: Sequence[ImageRef], plan: EditPlan, *, category: str, seed: int) -> ImageRef:
+        """As `ImageEditor.edit`; one call where there is an instruction."""
+        self.pillow.limits.check(plan, category)
+        if plan.instruction:
+            data = await self.model.edit(images, plan.instruction, seed)
+            alone = EditPlan(instruction=plan.instruction)
+            picture = await asyncio.to_thread(plain_picture, data)
+            images = (
+                self.pillow.keeper.put(picture, "edit", _licence(images), _source(images, alone, seed)),
+                *images[1:],
+            )
+        rest = plan.model_copy(update={"instruction": ""})
+        return await self.pillow.edit(images, rest, category=category, seed=seed) if rest.operations else images[0]
+
+
+def _licence(images: Sequence[ImageRef]) -> str:
+    """Of all images that went in: what is made from them is bound by each."""
+    return "; ".join(dict.fromkeys(image.licence for image in images if image.licence))
+
+
+def _source(images: Sequence[ImageRef], plan: EditPlan, seed: int) -> str:
+    parents = "+".join(image.sha256[:16] for image in images)
+    return f"edit of {parents}, seed {seed}: {plan.model_dump_json(exclude_defaults=True)}"
