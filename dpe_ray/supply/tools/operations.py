@@ -149,7 +149,7 @@ class Redact(Step):
         """As `Step.apply`."""
         picture = pictures[0].copy()
         for box in self.boxes:
-            picture.paste(Image.new("RGB", (1, 1), self.fill).getpixel((0, 0)), _pixels(box, picture))
+            picture.paste(self.fill, _pixels(box, picture))
         return picture
 
 
