@@ -41,7 +41,7 @@ class RetrieveSupplier:
         """Bind support set and gates.
 
         Args:
-            support: labels and indexes the support set, which costs teacher calls: asked for when cells are to be filled.
+            support: labels and indexes the support set, which costs teacher calls; asked when cells are to be filled.
             round: written into the provenance.
             gates: checks by the name under which their refusals are counted, in the order in which they are asked; a
                 sample that is proposed is shown to them once per call of `fill`.
