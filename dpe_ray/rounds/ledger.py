@@ -1,7 +1,7 @@
 """The book of model calls: read from the stages' journals, written as one line per call key, with attempts."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from dpe_ray.rounds.store import write_text
 
 STUDENT = "student"
 SUPPORT = "support"
-"""Journal stage of the support set's skills: asked once for a run, and paid by its first round."""
+"""Journal stage of the support set's skills: asked once for a run, and paid by the round that first needs them."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,6 @@ def cost(calls: Iterable[Mapping[str, Any]], prices: Mapping[str, Price], stage_
     return total
 
 
-def round_cost(calls: Sequence[Mapping[str, Any]], prices: Mapping[str, Price], index: int) -> Cost:
-    """What a round took; the first one's includes what is asked once for the run."""
-    stages = (f"{index:02d}-", SUPPORT) if index == 1 else (f"{index:02d}-",)
-    return sum((cost(calls, prices, stage) for stage in stages), Cost())
+def round_cost(calls: Iterable[Mapping[str, Any]], prices: Mapping[str, Price], earlier: Iterable[Cost]) -> Cost:
+    """What a round took when it closes: all calls so far but those that the records of earlier rounds count."""
+    return cost(calls, prices) - sum(earlier, Cost())

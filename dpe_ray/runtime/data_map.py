@@ -38,8 +38,7 @@ class RowWorker:
         self._work: Any = None
 
     async def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
-        """Map the rows of one batch of numbers; the function is built on the first call, in the actor's event loop."""
-        self._work = self._work or self._spec.factory(self._spec.config)
+        """Map the rows of one batch of numbers."""
         numbers = [int(number) for number in batch["id"]]
         results = await asyncio.gather(*map(self._fetched, numbers))
         there = [(number, result) for number, result in zip(numbers, results, strict=True) if result is not None]
@@ -50,8 +49,12 @@ class RowWorker:
         return None if data is None else await self._result(pickle.loads(data))
 
     async def _result(self, row: Row) -> Row | DpeError:
-        """Map one row; an error travels as a value, since Ray's wrappers lose what it was."""
+        """Map one row; an error travels as a value, since Ray's wrappers lose what it was.
+
+        The function is built for the first row, in the actor's event loop, and its errors travel in the same way.
+        """
         try:
+            self._work = self._work or self._spec.factory(self._spec.config)
             result: Row = await self._work(row)
         except DpeError as error:
             return error
@@ -72,7 +75,7 @@ class DataMapper:
         """Yield results as blocks finish, unordered. Closing the iterator ends the pipeline.
 
         Rows are read in a thread of their own, at most two times ahead of what the most workers can hold. Raises what
-        reading them raises, the worker's own DpeError, or ClusterError for anything else that broke a worker.
+        reading them raises, the DpeError of a worker or of its factory, or ClusterError for what else broke a worker.
         """
         loop, queue = asyncio.get_running_loop(), asyncio.Queue[Row | BaseException | None]()
         batch = _batch_size(spec)

@@ -33,8 +33,10 @@ async def run(tmp_path):
 
 async def test_rounds_and_final_suites_sum_to_the_ledger(run):
     calls = read_calls(run / "journal")
-    parts = [round_cost(calls, {}, 1), round_cost(calls, {}, 2), cost(calls, {}, "final")]
-    assert [part.calls for part in parts] == [6 + 10, 1, 4]
+    first, second = ([c for c in calls if c["stage"].startswith(stages)] for stages in ("01-", ("02-", "support")))
+    parts = [round_cost(first, {}, [])]
+    parts += [round_cost(first + second, {}, parts), cost(calls, {}, "final")]
+    assert [part.calls for part in parts] == [10, 6 + 1, 4]
     write_ledger(run)
     lines = (run / "ledger.jsonl").read_text().splitlines()
     assert sum(parts, Cost()) == cost(calls, {}) == Cost(len(lines), len(lines) - len(STAGES), 15 * len(lines), 0.0)
