@@ -18,7 +18,7 @@ from dpe_ray.models.openai_chat import ChatSpec
 from dpe_ray.models.openai_embed import EmbedSpec
 from dpe_ray.ports import ChatRequest, Message
 from dpe_ray.runtime import serve_app
-from dpe_ray.runtime.listening import Listen
+from dpe_ray.runtime.listening import Listen, wait_until_ready
 from dpe_ray.runtime.serve_route import ServeRoute
 
 ASK = {"messages": [{"role": "user", "content": "What colour?"}]}
@@ -50,7 +50,7 @@ def urls(ray_session, tmp_path_factory, pictures):
     locked = Listen(key=KEY, image_urls=(f"{pictures[0]}/open/",))
     served |= serve_app.serve_models({"echo": ModelConfig(source="any", engine="echo", num_cpus=0.1)}, listen=locked)
     for one in served.values():
-        serve_app.wait_until_ready(one.url, KEY)
+        wait_until_ready(one.url)
     yield {name: one.url for name, one in served.items()}
     serve_app.take_down(["small", "echo"])
 

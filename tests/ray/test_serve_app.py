@@ -25,7 +25,7 @@ from dpe_ray.models.policy import load_policy, save_policy
 from dpe_ray.ports import ChatReply, ChatRequest, Message
 from dpe_ray.runtime import serve_app
 from dpe_ray.runtime.endpoints import run_prefix
-from dpe_ray.runtime.listening import Listen
+from dpe_ray.runtime.listening import Listen, wait_until_ready
 from dpe_ray.runtime.rollout_pool import ServeRolloutPool
 from dpe_ray.runtime.serve_route import ServeRoute
 from dpe_ray.types import Answer, AnswerKind, ImageRef, PolicyRef, Prompt, Sample
@@ -71,7 +71,7 @@ def adapter(student, tmp_path_factory):
 def url(ray_session, student):
     model = ModelConfig(source=student, engine="transformers", replicas=Workers(min=2, max=2), num_cpus=0.25)
     url = serve_app.serve_models({"student": model})["student"].url
-    serve_app.wait_until_ready(url)
+    wait_until_ready(url)
     yield url
     serve_app.take_down(["student"])
 
@@ -290,7 +290,7 @@ async def test_outages_of_an_engine_look_like_outages_of_an_endpoint(ray_session
     (tmp_path / "truth").write_text("")
     down = ModelConfig(source=str(tmp_path / "truth"), engine="oracle", options={"outage_rate": 1.0})
     url = serve_app.serve_models({"down": down})["down"].url
-    serve_app.wait_until_ready(url)
+    wait_until_ready(url)
     client = openai.OpenAI(base_url=url, api_key="none", max_retries=0)
     seen = set()
     for shade in range(24):
