@@ -166,8 +166,10 @@ def _target(model: ModelConfig, shell: tuple[Any, ...]) -> Any:
 
 
 def _engine(model: ModelConfig, threads: int) -> tuple[str, str, dict[str, Any]]:
-    """Arguments of `create_engine`."""
+    """Arguments of `create_engine`. An engine that knows no revisions refuses one: it would serve another."""
     options = {"threads": threads, **model.options} if model.engine == "transformers" else dict(model.options)
+    if model.revision:
+        options["revision"] = model.revision
     source = str(Path(model.source).absolute()) if Path(model.source).exists() else model.source
     return model.engine, source, options
 

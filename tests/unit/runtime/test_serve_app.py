@@ -103,3 +103,19 @@ def test_models_answer_where_a_serve_that_runs_already_listens(machine, host, ur
     client = SimpleNamespace(http_config=SimpleNamespace(host=host, port=8000))
     machine.setattr(serve_app, "_get_global_client", lambda **_: client)
     assert serve_app.serve_models(MODELS)["small"].url == f"{url}/small/v1"
+
+
+def test_the_revision_of_a_model_reaches_its_engine(machine):
+    engines = []
+    machine.setattr(serve_app, "_target", lambda model, shell: engines.append(shell[2]))
+    models = {
+        "small": ModelConfig(source="hub/id", engine="transformers", revision="next", options={"device": "cuda"}),
+        "other": ModelConfig(source="hub/id", engine="transformers"),
+        "third": ModelConfig(source="hub/id", engine="echo", revision="v1"),
+    }
+    serve_app.serve_models(models, threads=2)
+    assert engines == [
+        ("transformers", "hub/id", {"threads": 2, "device": "cuda", "revision": "next"}),
+        ("transformers", "hub/id", {"threads": 2}),
+        ("echo", "hub/id", {"revision": "v1"}),
+    ]
