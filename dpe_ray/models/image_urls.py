@@ -71,7 +71,9 @@ async def _fetch(client: httpx2.AsyncClient, url: str, limit: int) -> bytes:
             async for part in reply.aiter_bytes():
                 data += part
                 if len(data) > limit:
-                    raise PoolError(f"image_url: {url[:200]} has more than {limit} bytes; send smaller or fewer pictures")
+                    raise PoolError(
+                        f"image_url: {url[:200]} has more than {limit} bytes; send smaller or fewer pictures"
+                    )
     except (httpx2.HTTPError, httpx2.InvalidURL) as error:
         told = " ".join(str(error).split())[:200] or type(error).__name__
         raise PoolError(f"image_url: {url[:200]} cannot be fetched ({told}); send a data URI") from error

@@ -29,7 +29,8 @@ class TransformersEngine:
     """An Engine, and a RolloutPool's worker. Log-probabilities are those of `decoding.decode`.
 
     Options: `threads` of torch in this process, `max_sequences` decoded at once, `window_ms` of silence that close a
-    batch, `device`, `revision` of a hub id. Seeded requests repeat up to rounding: which others share their batch moves logits by ~1e-7.
+    batch, `device`, `revision` of a hub id. Seeded requests repeat up to rounding: which others share their batch moves
+    logits by ~1e-7.
     """
 
     def __init__(self, source: str, options: dict[str, Any]) -> None:

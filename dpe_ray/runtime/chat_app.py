@@ -26,6 +26,8 @@ from dpe_ray.runtime.listening import may_enter
 from dpe_ray.runtime.policy_board import published
 from dpe_ray.types import PolicyRef, Prompt, RolloutGroup
 
+BODY_WITHIN_S = 60.0
+"""A client that left without a word would otherwise hold its place for ever."""
 REFUSED = "invalid_request_error"
 JSON, EVENTS = "application/json", "text/event-stream"
 api = FastAPI(openapi_url=None)
@@ -73,7 +75,12 @@ class ChatShell:
         """As `answer`, over HTTP."""
         if refused := self._refusal(http):
             return refused
-        status, content = await self.answer(path, await _body(http))
+        try:
+            async with asyncio.timeout(BODY_WITHIN_S):
+                body = await _body(http)
+        except TimeoutError:
+            return Response(_error("body: it took too long to come", REFUSED), 408, media_type=JSON)
+        status, content = await self.answer(path, body)
         if not content:
             return StreamingResponse(_cut_off(), media_type=JSON)
         return Response(content, status, media_type=EVENTS if content.startswith(b"data: ") else JSON)

@@ -89,7 +89,8 @@ def require_key(listen: Listen) -> None:
     at = _running(listen)
     if at and at.open_to_others:
         raise ConfigError(
-            f"serve: Serve of this cluster listens on {at.host}, others can reach it; name a variable with --api-key-env"
+            f"serve: Serve of this cluster listens on {at.host}, so others can reach it; "
+            "name a variable with --api-key-env"
         )
 
 

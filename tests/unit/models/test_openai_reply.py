@@ -73,7 +73,9 @@ def test_a_stream_ends_with_the_usage_when_asked():
 def test_embeddings_come_as_floats_or_as_little_endian_base64():
     vectors = [(1.0, -0.5), (0.25, 3.0)]
     ask = {"model": "m", "input": ["one two", "three"]}
-    plain, packed = (read_embedding(json.dumps(ask | more).encode(), "m") for more in ({}, {"encoding_format": "base64"}))
+    plain, packed = (
+        read_embedding(json.dumps(ask | more).encode(), "m") for more in ({}, {"encoding_format": "base64"})
+    )
     reply = embedding_reply(vectors, plain)
     assert [(d["index"], d["embedding"]) for d in reply["data"]] == [(0, [1.0, -0.5]), (1, [0.25, 3.0])]
     assert reply["usage"] == {"prompt_tokens": 3, "total_tokens": 3}

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from dpe_ray.errors import BadRequest
 from dpe_ray.runtime import chat_app
-from dpe_ray.types import Completion
+from dpe_ray.types import Completion, PolicyRef
 
 ASK = {"model": "m", "messages": [{"role": "user", "content": "Why?"}]}
 
@@ -83,3 +83,22 @@ def test_a_body_that_is_too_large_is_a_413_over_ray_and_over_http(shell, monkeyp
     reply = asyncio.run(shell.post("chat/completions", http(endless, read)))
     assert reply.status_code == 413
     assert len(read) == len(body) // 10 + 1
+
+
+def test_a_body_that_never_comes_to_an_end_is_a_408(shell, monkeypatch):
+    async def never():
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(chat_app, "BODY_WITHIN_S", 0.05)
+    reply = asyncio.run(shell.post("chat/completions", Request({"type": "http", "headers": []}, never)))
+    assert (reply.status_code, json.loads(reply.body)["error"]["param"]) == (408, "body")
+
+
+def test_a_replica_that_starts_later_serves_what_was_published(monkeypatch):
+    engine, policies = Engine(), [PolicyRef("/a/student", version=3), PolicyRef("/a/student", version=4)]
+    monkeypatch.setattr(engine, "load_policy", lambda policy: setattr(engine, "version", policy.version), raising=False)
+    monkeypatch.setattr(chat_app, "create_engine", lambda *_: engine)
+    # the board is written again while the first policy loads
+    monkeypatch.setattr(chat_app, "published", lambda app: policies.pop(0) if len(policies) > 1 else policies[0])
+    chat_app.ChatShell("m", "app", ("any", "", {}))
+    assert engine.version == 4

@@ -67,9 +67,13 @@ def test_a_serve_that_cannot_be_asked_is_a_cluster_error(machine, error):
 
 @pytest.mark.parametrize("error", BROKEN)
 def test_a_serve_that_is_gone_at_the_end_does_not_hide_what_ended_the_run(machine, error, caplog):
-    with pytest.raises(KeyError, match="what ended the run"), serve_app.serving(MODELS, prefix="run", ours=False):
-        machine.setattr(serve_app, "_get_global_client", breaks(error))
-        raise KeyError("what ended the run")
+    def run():
+        with serve_app.serving(MODELS, prefix="run", ours=False):
+            machine.setattr(serve_app, "_get_global_client", breaks(error))
+            raise KeyError("what ended the run")
+
+    with pytest.raises(KeyError, match="what ended the run"):
+        run()
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
     assert "run-small may still be there" in caplog.text
 
