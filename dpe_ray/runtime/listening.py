@@ -75,7 +75,7 @@ def free_port(host: str, port: int) -> int:
 
 
 def wait_until_ready(url: str) -> None:
-    """Return when a model's URL answers on this machine, if only to ask for a key. Raises ClusterError after a minute."""
+    """Return when a model's URL answers here, if only to ask for a key. Raises ClusterError after a minute."""
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     deadline = time.monotonic() + _READY_S
     while True:

@@ -286,5 +286,5 @@ def test_the_head_is_asked_by_a_process_that_is_elsewhere(ray_session, monkeypat
     with pytest.raises(ClusterError, match=r"cannot listen on 192\.0\.2\.1") as caught:
         head_node.on_head(free_port, "192.0.2.1", 0)
     assert not isinstance(caught.value, RayError)
-    with pytest.raises(ClusterError, match="lost on the head node: .*nobody is there"):
+    with pytest.raises(ClusterError, match=r"lost on the head node: .*nobody is there"):
         head_node.on_head(lost)
