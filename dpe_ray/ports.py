@@ -193,15 +193,15 @@ class CallBudget(Protocol):
     """
 
     async def allow(self, calls: int | None) -> None:
-        """From now on at most this many more; None: any number."""
+        """From now on at most this many more, beside those under way; None: any number. Begins a new allowance."""
         ...
 
-    async def take(self) -> bool:
-        """Ask before a call. False when none is left."""
+    async def take(self) -> int:
+        """Ask before a call: the number of the allowance that it is taken from, 0 when nothing is left."""
         ...
 
-    async def give_back(self) -> None:
-        """A call that was taken got no answer."""
+    async def give_back(self, allowance: int) -> None:
+        """A call that was taken from this allowance got no answer. A later allowance never counted it."""
         ...
 
 

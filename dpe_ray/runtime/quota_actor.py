@@ -54,13 +54,13 @@ class ActorCalls:
         """As `CallBudget.allow`."""
         await _ask(self.actor, "allow", calls)
 
-    async def take(self) -> bool:
+    async def take(self) -> int:
         """As `CallBudget.take`."""
         return await _ask(self.actor, "take")
 
-    async def give_back(self) -> None:
+    async def give_back(self, allowance: int) -> None:
         """As `CallBudget.give_back`."""
-        await _ask(self.actor, "give_back")
+        await _ask(self.actor, "give_back", allowance)
 
 
 def start_book(quotas: dict[str, int], slots_per_sample: float, calls: int) -> ActorBook:
