@@ -1,3 +1,4 @@
+import asyncio
 import json
 
 import pytest
@@ -16,6 +17,17 @@ class Asker(FakeChat):
     async def ask(self, request, call):
         call.attempts += 1
         return await self.chat(request)
+
+
+class Together(Asker):
+    """Answers when two have asked."""
+
+    both = None
+
+    async def ask(self, request, call):
+        self.both = self.both or asyncio.Barrier(2)
+        await self.both.wait()
+        return await super().ask(request, call)
 
 
 @pytest.fixture
@@ -62,3 +74,18 @@ async def test_a_call_without_an_answer_stands_in_the_ledger_and_costs_nothing(t
     calls = read_calls(tmp_path / "journal")
     assert [call["outage"] for call in calls] == [True]
     assert cost(calls, {}) == Cost()
+
+
+async def test_a_call_that_two_workers_paid_is_counted_twice_in_one_line(tmp_path):
+    folder, request = tmp_path / "journal" / "01-supply", ChatRequest((Message("user", "x"),), "planner", "i", "p@1")
+    down = Asker(lambda r: ModelUnavailable("503"))
+    with pytest.raises(ModelUnavailable):
+        await JournaledChat(down, Journal(folder, "teacher"), "teacher", "model").chat(request)
+    both = Together(lambda r: "yes")
+    doors = [JournaledChat(both, Journal(folder, "teacher"), "teacher", "model") for _ in range(2)]
+    await asyncio.gather(*(door.chat(request) for door in doors))
+    [call] = read_calls(tmp_path / "journal")
+    assert (call["paid"], call["attempts"], call["prompt_tokens"], call["completion_tokens"]) == (2, 3, 20, 10)
+    assert "error" not in call
+    prices = {"teacher": Price(input=1.0, output=2.0)}
+    assert cost([call], prices) == Cost(2, 2, 30, pytest.approx((20 + 2 * 10) / 1e6))
