@@ -21,6 +21,12 @@ QUIET = {
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
+    # the raylet tells every driver of many actors, and of calls that it repeats by itself; one that ran out of memory
+    # stays to be seen, and so does all else
+    "RAY_DEDUP_LOGS_SKIP_REGEX": (
+        r"worker processes have been started on node"
+        r"|^Task .* retries remaining, so the task will be retried(?![\s\S]*memory)"
+    ),
 }
 """Keeps what Ray tells about itself away from the user's terminal."""
 DATA_WORKER_CPUS = 0.25
