@@ -30,6 +30,14 @@ class Cost:
             self.usd + other.usd,
         )
 
+    def __sub__(self, other: "Cost") -> "Cost":
+        return Cost(
+            self.calls - other.calls,
+            self.teacher_calls - other.teacher_calls,
+            self.tokens - other.tokens,
+            max(0.0, self.usd - other.usd),  # sums of equal prices may differ in the last bit
+        )
+
 
 @dataclass(frozen=True)
 class RoundRecord:

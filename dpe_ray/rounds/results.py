@@ -45,7 +45,8 @@ class RoundResults:
     def close(self, record: RoundRecord) -> RoundRecord:
         """Add seconds and cost, write record.json."""
         calls = read_calls(self._run.path / "journal")
-        spent = round_cost(calls, self._prices, self._index)
+        earlier = [self._run.round(i).load_json("record", RoundRecord).cost for i in range(1, self._index)]
+        spent = round_cost(calls, self._prices, earlier)
         record = replace(record, seconds=self.folder.seconds(), cost=spent)
         self.folder.save_json("record", record)
         return record

@@ -9,7 +9,7 @@ import secrets
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from dpe_ray.config import RunConfig
@@ -21,21 +21,52 @@ QUIET = {
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
+    # the raylet tells every driver of many actors, and of calls that it repeats by itself; one that ran out of memory
+    # stays to be seen, and so does all else
+    "RAY_DEDUP_LOGS_SKIP_REGEX": (
+        r"worker processes have been started on node"
+        r"|^Task .* retries remaining, so the task will be retried(?![\s\S]*memory)"
+    ),
 }
 """Keeps what Ray tells about itself away from the user's terminal."""
 DATA_WORKER_CPUS = 0.25
+Asked = dict[str, tuple[float, float]]
+"""(CPUs, GPUs) by part."""
+
+
+def asked_by_models(config: RunConfig) -> Asked:
+    """CPUs and GPUs that all replicas of all models hold at once at the most, by model."""
+    return {
+        f"models.{name} ({model.replicas.max} x {model.num_cpus:g})": (
+            model.replicas.max * model.num_cpus,
+            model.replicas.max * model.num_gpus,
+        )
+        for name, model in config.models.items()
+        if model.engine
+    }
+
+
+def asked_by(config: RunConfig) -> Asked:
+    """CPUs and GPUs that the parts of a run hold at once at the most, by part. Workers beyond the first can wait."""
+    asked = asked_by_models(config)
+    workers = config.supply.workers.min
+    asked[f"supply.workers ({workers} x {DATA_WORKER_CPUS:g})"] = (workers * DATA_WORKER_CPUS, 0.0)
+    train = config.train
+    gpus = train.workers if train.use_gpu else 0
+    asked[f"train ({train.workers} x {train.num_cpus:g})"] = (train.workers * train.num_cpus, gpus)
+    return asked
 
 
 @contextmanager
-def open(config: RunConfig) -> Iterator[bool]:
-    """Hold a Ray for the time of a run: True when it is ours alone. Raises ClusterError: none to be had, or too small.
+def open(config: RunConfig, asks: Callable[[RunConfig], Asked] = asked_by) -> Iterator[bool]:
+    """Hold a Ray for the time of a command: True when it is ours alone. Raises ClusterError: none, or too small.
 
-    Only a Ray that is started here is measured against what the run asks for: a cluster may add nodes.
+    Only a Ray that is started here is measured against what the command asks for: a cluster may add nodes.
     """
     ours = start(object_store_mb=config.runtime.object_store_mb)
     try:
         if ours:
-            require(asked_by(config))
+            require(asks(config))
         yield ours
     finally:
         if ours:
@@ -118,25 +149,7 @@ def prepare_environment(*, throw_away_token: bool) -> None:
             os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 
 
-def asked_by(config: RunConfig) -> dict[str, tuple[float, float]]:
-    """CPUs and GPUs that the parts of a run hold at once at the most, by part. Workers beyond the first can wait."""
-    asked = {
-        f"models.{name} ({model.replicas.max} x {model.num_cpus:g})": (
-            model.replicas.max * model.num_cpus,
-            model.replicas.max * model.num_gpus,
-        )
-        for name, model in config.models.items()
-        if model.engine
-    }
-    workers = config.supply.workers.min
-    asked[f"supply.workers ({workers} x {DATA_WORKER_CPUS:g})"] = (workers * DATA_WORKER_CPUS, 0.0)
-    train = config.train
-    gpus = train.workers if train.use_gpu else 0
-    asked[f"train ({train.workers} x {train.num_cpus:g})"] = (train.workers * train.num_cpus, gpus)
-    return asked
-
-
-def require(asked: Mapping[str, tuple[float, float]]) -> None:
+def require(asked: Asked) -> None:
     """Raise ClusterError, saying what is missing, when the cluster as it is cannot hold all parts together."""
     import ray
 

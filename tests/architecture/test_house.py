@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from architecture.house_checks import broad_excepts, empty_tests, long_parts, prints, skipped_tests, swallowed_errors
+from hypothesis import settings
 
 ROOT = Path(__file__).parents[2]
 SOURCES = [ROOT / "dpe_ray", ROOT / "jobs"]
@@ -55,6 +56,10 @@ def test_no_test_skips_without_a_listed_reason():
 
 def test_every_test_asserts_something_that_can_fail():
     assert empty_tests(ROOT / "tests") == []
+
+
+def test_no_property_fails_because_the_machine_is_busy():
+    assert settings().deadline is None
 
 
 def test_a_long_file_and_a_long_function_are_reported(tmp_path):

@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from dpe_ray.errors import ClusterError, ModelUnavailable, PoolError
+from dpe_ray.errors import ClusterError, ConfigError, ModelUnavailable, PoolError
 from dpe_ray.ports import MapSpec
 from dpe_ray.runtime.data_map import DataMapper
 
@@ -21,6 +21,10 @@ def failing(error):
         raise error
 
     return work
+
+
+def refusing(error):
+    raise error
 
 
 def spec(factory, config):
@@ -111,6 +115,12 @@ async def test_an_interrupt_does_not_wait_for_slow_rows(ray_session, tmp_path):
 async def test_a_workers_own_error_is_raised_as_itself(ray_session):
     with pytest.raises(ModelUnavailable, match="teacher is down"):
         [row async for row in DataMapper(0.1).map(spec(failing, ModelUnavailable("teacher is down")), [{"id": 1}])]
+
+
+async def test_what_a_worker_needs_and_lacks_is_told_in_the_words_of_its_own_error(ray_session):
+    lacking = ConfigError("models.teacher: $KEY is empty; set it where the workers run")
+    with pytest.raises(ConfigError, match=r"^models.teacher: \$KEY is empty"):
+        [row async for row in DataMapper(0.1).map(spec(refusing, lacking), [{"id": i} for i in range(40)])]
 
 
 async def test_a_broken_worker_is_one_line_that_names_the_map(ray_session):

@@ -2,6 +2,7 @@
 
 import io
 import json
+import signal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -9,6 +10,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from dpe_ray import cli
 from dpe_ray.cli import main
 
 
@@ -138,3 +140,20 @@ def test_doctor_names_what_a_run_would_miss(capsys, tmp_path):
     assert any("engine nothing" in line for line in missing)
     assert any("KEY_THAT_NOBODY_SET is not set" in line for line in missing)
     assert any("http://127.0.0.1:9/v1" in line for line in missing)
+
+
+@pytest.fixture
+def signals():
+    """Gives back to this process what it does on signals."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
+def test_a_scripts_background_job_which_ignores_interrupts_at_its_start_can_be_ended(monkeypatch, signals, sent):
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    monkeypatch.setattr(cli, "app", lambda arguments: signal.raise_signal(sent))
+    with pytest.raises(KeyboardInterrupt):
+        main([])

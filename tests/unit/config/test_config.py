@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from dpe_ray.config import ROLES, DecisionConfig, RunConfig, load_config, parse_config
 from dpe_ray.errors import ConfigError
 
-JOBS = Path(__file__).parents[2] / "jobs"
+JOBS = Path(__file__).parents[3] / "jobs"
 SMALLEST: dict[str, Any] = {
     "name": "x",
     "models": {"student": {"source": "dir", "engine": "transformers"}, "teacher": {"base_url": "https://host/v1"}},
