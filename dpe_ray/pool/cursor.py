@@ -7,9 +7,9 @@ between two readings, and still no row comes twice in a pass; what was added beh
 
 import hashlib
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from dpe_ray.pool.blocks import Block
 from dpe_ray.pool.layouts.fields import PoolRow
@@ -31,12 +31,6 @@ class Cursor:
     """Place of the last block that was begun, 0 to 2**53 - 1."""
     open: tuple[tuple[int, int], ...] = ()
     """Place of, and rows read from, each block that was begun and not ended; the next in turn first."""
-
-    @classmethod
-    def of(cls, stored: Mapping[str, Any]) -> "Cursor":
-        """From what JSON made of `dataclasses.asdict`."""
-        lanes = tuple((int(place), int(read)) for place, read in stored["open"])
-        return cls(int(stored["rows"]), int(stored["lap"]), int(stored["behind"]), lanes)
 
 
 BEGINNING = Cursor()
