@@ -3,8 +3,7 @@
 import logging
 from collections.abc import Iterator
 from functools import cached_property
-from itertools import islice
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from dpe_ray.errors import PoolError
@@ -28,6 +27,25 @@ class Drawn(NamedTuple):
     """Behind this row."""
 
 
+class Draw:
+    """Images one by one, as they come; may be cut off anywhere and gone on behind any of them."""
+
+    def __init__(self, rows: Iterator[Drawn], start: Cursor) -> None:
+        self._rows, self._cursors = rows, [start]
+
+    def __iter__(self) -> Iterator[ImageRef | Rejection]:
+        return self
+
+    def __next__(self) -> ImageRef | Rejection:
+        drawn = next(self._rows)
+        self._cursors.append(drawn.cursor)
+        return drawn.image
+
+    def behind(self, count: int) -> Cursor:
+        """Where to go on when the first `count` of the images given so far are used up."""
+        return self._cursors[count]
+
+
 class ImagePool:
     """Images of one source. Knows their blocks, holds no bytes."""
 
@@ -43,9 +61,13 @@ class ImagePool:
         """Look for images now rather than at the first draw. Raises PoolError when there is none."""
         log.debug("%s: %d parts", self._source, len(self.blocks))
 
-    def nothing_seen(self) -> SeenImages:
-        """What a pass begins with."""
-        return SeenImages(lambda sha256: str(self._store.folder / sha256))
+    def seen(self, stored: Path | None = None) -> SeenImages:
+        """What a pass has seen: nothing at its beginning, or what `SeenImages.save` wrote. Raises StoreError."""
+
+        def place(sha256: str) -> str:
+            return str(self._store.folder / sha256)
+
+        return SeenImages.load(stored, place) if stored else SeenImages(place)
 
     def read(self, *, seed: int, cursor: Cursor = BEGINNING, seen: SeenImages | None = None) -> Iterator[Drawn]:
         """Yield the rows from the cursor on, one after the other, without end: a new pass takes another order.
@@ -54,7 +76,7 @@ class ImagePool:
         `seen` holds the images of the pass before the cursor and goes on growing; without it nothing was seen. Equal
         arguments, equal results. Raises PoolError when a whole pass finds no image.
         """
-        seen = self.nothing_seen() if seen is None else seen
+        seen = self.seen() if seen is None else seen
         whole = cursor == Cursor(cursor.rows, cursor.lap)
         while True:
             found = 0
@@ -97,14 +119,9 @@ class ImagePool:
         except PoolError as error:
             return Rejection(0, "image", f"{found.where}: {error}" if found else str(error))
 
-    def draw(self, count: int, *, seed: int, cursor: int = 0) -> Iterator[ImageRef | Rejection]:
-        """As `read`, `count` rows behind the first `cursor` ones, which are read over."""
-        return (drawn.image for drawn in islice(self.read(seed=seed), cursor, cursor + count))
-
-    @property
-    def addresses(self) -> list[Block]:
-        """As `blocks`."""
-        return self.blocks
+    def draw(self, *, seed: int, cursor: Cursor = BEGINNING, seen: SeenImages | None = None) -> "Draw":
+        """As `read`, image by image; the draw knows the cursor behind each of them."""
+        return Draw(self.read(seed=seed, cursor=cursor, seen=seen), cursor)
 
     def _admit(self, turn: Turn, seen: SeenImages) -> ImageRef | Rejection:
         row, slot = turn.row, turn.cursor.rows - 1

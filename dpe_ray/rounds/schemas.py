@@ -12,6 +12,7 @@ _IMAGE = pa.struct(
         ("uri", pa.string()),
         ("origin", pa.string()),
         ("licence", pa.string()),
+        ("source", pa.string()),
     ]
 )
 _ANSWER = pa.struct(

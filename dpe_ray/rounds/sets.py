@@ -46,7 +46,8 @@ class Sets:
         """Sizes in a few words."""
         sizes = {name: len(getattr(self, name)) for name in ("support", "probe", "gate", "final")}
         told = ", ".join(f"{name} {n}" for name, n in sizes.items())
-        return f"pool {len(self.pool.addresses)} images, {told}; {self.support_refused} of support near held-out ones"
+        pool = f"pool of {len(self.pool.blocks)} files or parts"
+        return f"{pool}, {told}; {self.support_refused} of support near held-out ones"
 
 
 def load_sets(config: RunConfig, run: RunFolder) -> Sets:

@@ -59,6 +59,7 @@ class _Bound:
         earlier = [sample_key(sample) for i in range(1, index) for sample in self._run.round(i).load_samples()]
         supplied = await supply(plan, order, set(earlier))
         _require_teacher(supplied)
+        self._suppliers.close(supplied, index)
         return supplied
 
     async def finetune(self, policy: PolicyRef, samples: Sequence[Sample], plan: DataPlan, index: int) -> TrainResult:

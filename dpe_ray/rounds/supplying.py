@@ -10,6 +10,7 @@ from dpe_ray.errors import ModelUnavailable
 from dpe_ray.ports import Embedder, QuotaBook
 from dpe_ray.rounds.ledger import STUDENT, SUPPORT
 from dpe_ray.rounds.machine import Machine, grant
+from dpe_ray.rounds.pool_progress import PoolProgress
 from dpe_ray.rounds.record import RoundRecord
 from dpe_ray.rounds.sets import Sets
 from dpe_ray.rounds.store import RunFolder
@@ -24,7 +25,7 @@ from dpe_ray.supply.retrieve.hybrid import HybridRanker
 from dpe_ray.supply.retrieve.ranking import Ranker
 from dpe_ray.supply.retrieve.sparse import index_words
 from dpe_ray.supply.retrieve.supplier import RetrieveSupplier, Support
-from dpe_ray.supply.supplier import Supplier
+from dpe_ray.supply.supplier import Supplied, Supplier
 from dpe_ray.taxonomy import load_taxonomy
 from dpe_ray.types import DataPlan, PolicyRef, Sample
 
@@ -35,11 +36,16 @@ class Suppliers:
     def __init__(self, config: RunConfig, run: RunFolder, sets: Sets, machine: Machine) -> None:
         self._config, self._run, self._sets, self._machine = config, run, sets, machine
         self._workers = (config.supply.workers.min, config.supply.workers.max)
+        self._progress = PoolProgress(sets.pool, run, child_seed(config.seed, "pool"))
         self._support: Support | None = None
 
     def make(self, name: str, policy: PolicyRef, plan: DataPlan, index: int) -> Supplier:
         """One supplier by its name in `supply.order`."""
         return self._retrieve(policy, index) if name == "retrieve" else self._annotate(policy, plan, index)
+
+    def close(self, supplied: Supplied, index: int) -> None:
+        """Note which images a round used up: the next one goes on behind them."""
+        self._progress.end(index, supplied.images)
 
     def _retrieve(self, policy: PolicyRef, index: int) -> Supplier:
         """Find support samples; what was taken in earlier rounds is refused by the stage's `seen`."""
@@ -111,7 +117,7 @@ class Suppliers:
             return self._machine.book(dict(wanted), settings.slots_per_sample, left)
 
         return AnnotateSupplier(
-            self._sets.pool.draw(slots, seed=child_seed(config.seed, "pool"), cursor=(index - 1) * slots),
+            self._progress.begin(index),
             slots,
             SlotConfig(
                 doors={role: self._machine.door(role, stage, policy.version) for role in SLOT_ROLES},

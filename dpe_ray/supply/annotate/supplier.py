@@ -58,6 +58,7 @@ class AnnotateSupplier:
             shortfall=shortfall_of(wanted, samples),
             closed_by=state.closed_by or slots.end,
             calls=sum(slots.calls.values()),
+            images=slots.sent,
         )
 
 

@@ -8,7 +8,6 @@ import pytest
 from builders import make_png, write_png
 
 from dpe_ray.errors import PoolError
-from dpe_ray.pool.duplicates import SeenImages
 from dpe_ray.pool.images import ImageStore
 from dpe_ray.pool.sets import ImagePool
 from dpe_ray.types import ImageRef, Rejection
@@ -26,10 +25,10 @@ def shas(results: object) -> list[str]:
 
 def test_a_draw_is_shuffled_by_seed_and_repeats_exactly(tmp_path: Path) -> None:
     pool = pool_of(tmp_path, 40)
-    first = shas(pool.draw(40, seed=1))
-    assert first == shas(pool.draw(40, seed=1))
-    assert first != shas(pool.draw(40, seed=2))
-    assert sorted(first) == sorted(shas(pool.draw(40, seed=2)))
+    first = shas(islice(pool.draw(seed=1), 40))
+    assert first == shas(islice(pool.draw(seed=1), 40))
+    assert first != shas(islice(pool.draw(seed=2), 40))
+    assert sorted(first) == sorted(shas(islice(pool.draw(seed=2), 40)))
 
 
 def test_the_cursor_goes_on_where_the_last_draw_stopped(tmp_path: Path) -> None:
@@ -39,16 +38,18 @@ def test_the_cursor_goes_on_where_the_last_draw_stopped(tmp_path: Path) -> None:
         again = list(islice(pool.read(seed=1, cursor=whole[at].cursor), 100 - at - 1))
         assert [drawn.cursor for drawn in again] == [drawn.cursor for drawn in whole[at + 1 :]]
         assert shas(d.image for d in again) == shas(d.image for d in whole[at + 1 :])
-    assert shas(pool.draw(25, seed=1, cursor=15)) == shas(d.image for d in whole[15:40])
+    draw = pool.draw(seed=1, cursor=whole[9].cursor)
+    assert shas(islice(draw, 25)) == shas(d.image for d in whole[10:35])
+    assert [draw.behind(n) for n in (0, 1, 25)] == [whole[at].cursor for at in (9, 10, 34)]
 
 
 def test_an_image_of_an_earlier_round_is_a_duplicate_until_the_pass_is_over(tmp_path: Path) -> None:
     pool = pool_of(tmp_path, 10)
     (tmp_path / "pool/copy.png").write_bytes(make_png(4))
-    seen = pool.nothing_seen()
+    seen = pool.seen()
     first = list(islice(pool.read(seed=1, seen=seen), 5))
     seen.save(tmp_path / "seen.npz", first[-1].cursor.rows)
-    again = SeenImages.load(tmp_path / "seen.npz", lambda sha256: str(tmp_path / "images" / sha256))
+    again = pool.seen(tmp_path / "seen.npz")
     rest = list(islice(pool.read(seed=1, cursor=first[-1].cursor, seen=again), 6 + 11))
     refused = [d.image for d in [*first, *rest] if isinstance(d.image, Rejection)]
     assert [r.gate for r in refused] == ["duplicate"] * 2
@@ -58,7 +59,7 @@ def test_an_image_of_an_earlier_round_is_a_duplicate_until_the_pass_is_over(tmp_
 
 def test_behind_the_last_image_the_pool_begins_anew_in_another_order(tmp_path: Path) -> None:
     pool = pool_of(tmp_path, 10)
-    drawn = shas(pool.draw(20, seed=1))
+    drawn = shas(islice(pool.draw(seed=1), 20))
     assert sorted(drawn[:10]) == sorted(drawn[10:])
     assert drawn[:10] != drawn[10:]
 
@@ -67,7 +68,7 @@ def test_unreadable_and_repeated_images_are_counted_rejections(tmp_path: Path) -
     pool = pool_of(tmp_path, 8)
     write_png(tmp_path / "pool/copy.png", 3)
     (tmp_path / "pool/broken.png").write_bytes(b"nothing")
-    results = list(pool.draw(10, seed=1, cursor=0))
+    results = list(islice(pool.draw(seed=1), 10))
     refused = [r for r in results if isinstance(r, Rejection)]
     assert sorted(r.gate for r in refused) == ["duplicate", "image"]
     assert all(results[r.slot] is r for r in refused)
@@ -78,12 +79,12 @@ def test_a_pool_without_one_readable_image_is_an_error_and_no_endless_search(tmp
     for i in range(3):
         (tmp_path / f"{i}.png").write_bytes(b"nothing")
     with pytest.raises(PoolError, match="no readable image in 3"):
-        list(ImagePool(str(tmp_path), ImageStore(tmp_path / "images")).draw(100, seed=0))
+        list(ImagePool(str(tmp_path), ImageStore(tmp_path / "images")).draw(seed=0))
 
 
 def test_an_empty_pool_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(PoolError) as error:
-        next(ImagePool(str(tmp_path), ImageStore(tmp_path / "images")).draw(1, seed=0))
+        next(ImagePool(str(tmp_path), ImageStore(tmp_path / "images")).draw(seed=0))
     assert len(str(error.value).splitlines()) == 1
 
 
@@ -95,7 +96,7 @@ def test_a_draw_holds_a_part_of_the_pool_only(tmp_path: Path) -> None:
     pool = ImagePool(str(tmp_path / "pool.parquet"), ImageStore(tmp_path / "images"))
     pool.blocks  # noqa: B018  # the footers are no part of a draw
     tracemalloc.start()
-    assert len(list(islice(pool.draw(400, seed=0), 64))) == 64
+    assert len(list(islice(pool.draw(seed=0), 64))) == 64
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < total / 2

@@ -54,7 +54,7 @@ def run(tmp_path):
         pass
 
     machine = Machine(LocalMapper(), lambda role, stage, version: chat, None, Quotas, Calls(), None, publish)
-    sets = SimpleNamespace(probe=tuple(ITEMS), suites=lambda: {"gate": gate})
+    sets = SimpleNamespace(pool=None, probe=tuple(ITEMS), suites=lambda: {"gate": gate})
     stages = make_stages(parse_config(tree, "test"), folder, sets, machine)
     return stages, RoundResults(folder, 1, gate, {}, lambda line: None)
 
