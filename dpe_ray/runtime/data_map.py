@@ -18,6 +18,7 @@ from ray.data import ActorPoolStrategy
 from dpe_ray.errors import ClusterError, DpeError
 from dpe_ray.ports import MapSpec, Row
 from dpe_ray.runtime.daemon import in_daemon
+from dpe_ray.runtime.owner import owner
 from dpe_ray.runtime.row_feed import Feeder, RowFeed
 from dpe_ray.runtime.serve_route import last_line
 
@@ -112,7 +113,7 @@ class DataMapper:
     @cached_property
     def _feed(self) -> Any:
         # every number in flight may wait there at once
-        return ray.remote(num_cpus=0, max_concurrency=100_000)(RowFeed).remote()
+        return owner(RowFeed, max_concurrency=100_000).remote()
 
     def _results(self, spec: MapSpec, feeder: Feeder, batch: int) -> Iterator[Row | DpeError]:
         for numbers in feeder.pipelines():

@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from typing import Any
 
-import ray
 from ray.exceptions import RayError
 
 from dpe_ray.errors import ClusterError
 from dpe_ray.models.call_budget import Calls
 from dpe_ray.ports import QuotaState
+from dpe_ray.runtime.owner import owner
 from dpe_ray.runtime.serve_route import last_line
 from dpe_ray.supply.quota_book import Quotas
 
@@ -65,12 +65,12 @@ class ActorCalls:
 
 def start_book(quotas: dict[str, int], slots_per_sample: float, calls: int) -> ActorBook:
     """Put a new `Quotas` into an actor; it ends when the last handle is gone."""
-    return ActorBook(ray.remote(num_cpus=0)(Quotas).remote(quotas, slots_per_sample, calls))
+    return ActorBook(owner(Quotas).remote(quotas, slots_per_sample, calls))
 
 
 def start_calls() -> ActorCalls:
     """Put a new `Calls` into an actor; it ends when the last handle is gone."""
-    return ActorCalls(ray.remote(num_cpus=0)(Calls).remote())
+    return ActorCalls(owner(Calls).remote())
 
 
 async def _ask(actor: Any, method: str, *arguments: object) -> Any:
