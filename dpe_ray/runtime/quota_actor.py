@@ -19,7 +19,7 @@ class ActorBook:
 
     actor: Any
 
-    async def begin(self, slot: int) -> dict[str, int]:
+    async def begin(self, slot: int) -> tuple[str, ...]:
         """As `QuotaBook.begin`."""
         return await _ask(self.actor, "begin", slot)
 
@@ -27,13 +27,13 @@ class ActorBook:
         """As `QuotaBook.reserve`."""
         return await _ask(self.actor, "reserve", cell, slot)
 
-    async def commit(self, cell: str, slot: int, calls: int) -> bool:
+    async def commit(self, slot: int, key: str, calls: int) -> str:
         """As `QuotaBook.commit`."""
-        return await _ask(self.actor, "commit", cell, slot, calls)
+        return await _ask(self.actor, "commit", slot, key, calls)
 
-    async def release(self, cell: str, slot: int, calls: int) -> None:
+    async def release(self, slot: int, calls: int) -> None:
         """As `QuotaBook.release`."""
-        await _ask(self.actor, "release", cell, slot, calls)
+        await _ask(self.actor, "release", slot, calls)
 
     async def close(self) -> None:
         """As `QuotaBook.close`."""

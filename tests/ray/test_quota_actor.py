@@ -8,7 +8,7 @@ from dpe_ray.runtime.quota_actor import start_book, start_calls
 async def test_all_ask_one_owner(ray_session):
     book = start_book({"map/x": 1}, 4.0, 100)
     assert await book.reserve("map/x", 0)
-    assert await book.commit("map/x", 0, 3)
+    assert not await book.commit(0, "sample", 3)
     state = await book.state()
     assert (state.accepted, state.calls, state.closed_by) == ({"map/x": 1}, 3, "quota")
 

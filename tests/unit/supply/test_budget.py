@@ -98,7 +98,8 @@ async def test_a_supply_that_spent_everything_is_replayed_for_nothing(team, tmp_
     team.chat.requests.clear()
     again = await stages_of(team, tmp_path, 40, 4).supply(POLICY, PLAN, 1)
     assert again.samples == first.samples
-    assert len(again.samples) == 10
+    assert len(again.samples) >= 40 // 4 - 4, "each of four slots may be cut off"
+    assert paid(tmp_path) == 40
     assert team.chat.requests == []
 
 
