@@ -185,10 +185,10 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def _show(folder: Path) -> None:
-    from dpe_ray.rounds.show import tables
+    from dpe_ray.rounds.show import told
     from dpe_ray.rounds.store import RunFolder
 
-    for table in tables(RunFolder(folder).summary()):
-        out.print(table)
+    for part in told(RunFolder(folder)):
+        out.print(part)
     if (folder / "report.html").exists():
         out.print(f"report: {folder / 'report.html'}")

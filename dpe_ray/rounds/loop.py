@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dpe_ray.config import RunConfig
 from dpe_ray.errors import BudgetExceeded
 from dpe_ray.evaluate.score import score
-from dpe_ray.rounds.ledger import Price, cost, read_calls, write_ledger
+from dpe_ray.rounds.ledger import cost, prices, read_calls, write_ledger
 from dpe_ray.rounds.record import Cost, RoundRecord, stopped_record, summary
 from dpe_ray.rounds.results import Notify, RoundResults, verdict_stage
 from dpe_ray.rounds.round import RoundStages, run_round
@@ -28,7 +28,7 @@ class Loop:
         """`suites` holds the samples of `gate` and `final` by id; `suite_of` names the suite of a final sample."""
         self._config, self._run, self._stages, self._suites, self._notify = config, run, stages, suites, notify
         self._suite_of = suite_of
-        self._prices = {name: Price(**m.price.model_dump()) for name, m in config.models.items()}
+        self._prices = prices(config)
         self._records: list[RoundRecord] = []
 
     async def run(self, base: PolicyRef, until_round: int = 0) -> PolicyRef:
@@ -87,4 +87,5 @@ class Loop:
         final: SuiteScore | None = None,
         final_cost: Cost | None = None,
     ) -> None:
-        self._run.write_summary(summary(status, self._records, base, final, final_cost or Cost()))
+        spent = cost(read_calls(self._run.path / "journal"), self._prices)
+        self._run.write_summary(summary(status, self._records, base, final, final_cost or Cost(), spent))

@@ -140,16 +140,18 @@ def summary(
     base: SuiteScore | None,
     final: SuiteScore | None,
     final_cost: Cost = Cost(),
+    cost: Cost = Cost(),
 ) -> dict[str, Any]:
-    """The tree of summary.json; `status` is running, complete or failed. `cost` sums closed rounds and final suites."""
+    """The tree of summary.json; `status` is running, complete or failed. `cost` is that of all calls so far."""
     return {
         "schema": SCHEMA,
         "status": status,
+        "error": "",
         "base": _score(base),
         "final": _score(final),
         "rounds": [_round(record) for record in records],
-        "final_cost": _cost(final_cost),
-        "cost": _cost(sum((record.cost for record in records), final_cost)),
+        "final_cost": cost_entry(final_cost),
+        "cost": cost_entry(cost),
     }
 
 
@@ -172,12 +174,18 @@ def _round(record: RoundRecord) -> dict[str, Any]:
             "reward_last": record.reward_last,
         },
         "seconds": {stage: round(seconds, 2) for stage, seconds in record.seconds.items()},
-        "cost": _cost(record.cost),
+        "cost": cost_entry(record.cost),
     }
 
 
-def _cost(cost: Cost) -> dict[str, Any]:
-    return {"calls": cost.calls, "tokens": cost.tokens, "usd": round(cost.usd, 6)}
+def cost_entry(cost: Cost) -> dict[str, Any]:
+    """As it stands in summary.json."""
+    return {
+        "calls": cost.calls,
+        "teacher_calls": cost.teacher_calls,
+        "tokens": cost.tokens,
+        "usd": round(cost.usd, 6),
+    }
 
 
 def _score(score: SuiteScore | None) -> dict[str, Any] | None:

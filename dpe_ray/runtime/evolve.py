@@ -13,9 +13,10 @@ from dpe_ray.errors import ConfigError, DpeError
 from dpe_ray.models.openai_chat import ChatSpec
 from dpe_ray.models.openai_embed import EmbedSpec
 from dpe_ray.ports import ChatDoor, EmbedderDoor
+from dpe_ray.rounds.ledger import cost, prices, read_calls, write_ledger
 from dpe_ray.rounds.loop import Loop
 from dpe_ray.rounds.machine import Machine
-from dpe_ray.rounds.record import summary
+from dpe_ray.rounds.record import cost_entry, summary
 from dpe_ray.rounds.reporting import write_report
 from dpe_ray.rounds.sets import load_sets
 from dpe_ray.rounds.stages import make_stages
@@ -43,24 +44,28 @@ def evolve(config: RunConfig, folder: Path, *, fresh: bool = False, until_round:
     run = RunFolder.open(folder.absolute(), config.model_dump(mode="json"), fresh=fresh)
     if not run.has_summary():
         run.write_summary(summary("running", (), None, None))
+    elif run.summary()["status"] == "failed":
+        run.amend_summary(status="running", error="")
     try:
         _on_ray(config, run, until_round, notify)
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt):
             notify("interrupted; the same command goes on from here")
-        _close(run, notify, failed=isinstance(error, DpeError))
+        _close(config, run, error, notify)
         raise
     write_report(run)
 
 
-def _close(run: RunFolder, notify: Notify, *, failed: bool) -> None:
-    """Leave status and report behind; what goes wrong here is told, and does not hide what ended the run."""
+def _close(config: RunConfig, run: RunFolder, error: BaseException, notify: Notify) -> None:
+    """Leave status, cost and report behind; what goes wrong here is told, and does not hide what ended the run."""
     try:
-        if failed:
-            run.mark("failed")
+        write_ledger(run.path)
+        run.amend_summary(cost=cost_entry(cost(read_calls(run.path / "journal"), prices(config))))
+        if isinstance(error, DpeError):
+            run.amend_summary(status="failed", error=str(error))
         write_report(run)
-    except Exception as error:  # recording border: the error that ended the run is the one to raise
-        notify(f"no report: {' '.join(f'{type(error).__name__}: {error}'.split())}")
+    except Exception as also:  # recording border: the error that ended the run is the one to raise
+        notify(f"no report: {' '.join(f'{type(also).__name__}: {also}'.split())}")
 
 
 def _on_ray(config: RunConfig, run: RunFolder, until_round: int, notify: Notify) -> None:

@@ -14,8 +14,8 @@ class Quotas:
     """The plain `QuotaBook`. No method awaits anything, so within one event loop every method is atomic.
 
     More slots may hold a place in a cell than it wants samples: most slots fail, and `commit` refuses what comes late.
-    The book closes for good when the budget would not pay for one more slot beside those that ended. Slots under way
-    may together want more than is left: the `CallBudget` bounds what they get.
+    The book is closed while the budget would not pay for one more slot beside those that ended and those under way,
+    so that what began can end; a slot may want more than was expected: the `CallBudget` bounds what it gets.
     """
 
     def __init__(self, quotas: Mapping[str, int], slots_per_sample: float, calls: int) -> None:
@@ -88,7 +88,8 @@ class Quotas:
         return () if self._is_spent() else self._unfilled()
 
     def _is_spent(self) -> bool:
-        return self._is_closed or sum(self._spent.values()) + CALLS_PER_SLOT > self._budget
+        promised = CALLS_PER_SLOT * (len(self._in_flight) + 1)
+        return self._is_closed or sum(self._spent.values()) + promised > self._budget
 
     def _unfilled(self) -> tuple[str, ...]:
         wanted = self._wanted()

@@ -35,8 +35,8 @@ def said(capsys, *arguments):
         (("serve", "jobs/micro.yaml", "--host", "0.0.0.0"), "name a variable with --api-key-env"),
         (("serve", "jobs/micro.yaml", "--api-key-env", "KEY_THAT_NOBODY_SET"), "$KEY_THAT_NOBODY_SET is empty"),
         (("serve", "jobs/micro.yaml", "--image-urls", "*"), "'*' is no place"),
-        (("show", "nowhere"), "no summary.json"),
-        (("report", "nowhere"), "no summary.json"),
+        (("show", "nowhere"), "summary.json is missing"),
+        (("report", "nowhere"), "summary.json is missing"),
     ],
 )
 def test_bad_input_is_one_line_and_status_2(capsys, arguments, told):
@@ -118,7 +118,8 @@ def test_a_hostile_picture_in_a_measured_set_is_told_by_row(capsys, tiny):
 
 def test_another_config_in_the_same_directory_shows_the_difference(capsys, tmp_path):
     folder = tmp_path / "run"
-    folder.mkdir()
+    (folder / "rounds" / "01").mkdir(parents=True)
+    (folder / "rounds" / "01" / "plan.json").touch()
     (folder / "config.json").write_text(json.dumps({"config": {"seed": 5}}))
     code, _, err = said(capsys, "run", "jobs/micro.yaml", "--run-dir", str(folder))
     assert code == 2

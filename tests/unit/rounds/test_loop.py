@@ -136,7 +136,7 @@ async def test_the_summary_of_a_round_holds_the_contract(config, tmp_path):
     assert first["train"] == {"steps": 3, "reward_first": pytest.approx(0.4), "reward_last": pytest.approx(0.6)}
     assert first["gate"]["by_category"]["map"]["n"] == 100
     assert {"diagnosis", "plan", "supply", "training", "before", "after", "comparison"} == set(first["seconds"])
-    assert set(first["cost"]) == {"calls", "tokens", "usd"}
+    assert set(first["cost"]) == {"calls", "teacher_calls", "tokens", "usd"}
 
 
 async def test_a_worse_round_is_rolled_back_and_the_next_begins_from_the_old_policy(config, tmp_path):
