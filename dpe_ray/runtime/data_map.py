@@ -120,14 +120,13 @@ class DataMapper:
 
     def _results(self, spec: MapSpec, feeder: Feeder, batch: int) -> Iterator[Row | DpeError]:
         for numbers in feeder.pipelines():
-            dataset = ray.data.from_items(
-                [{"id": number} for number in numbers], override_num_blocks=-(-len(numbers) // batch)
-            ).map_batches(
+            blocks = -(-len(numbers) // batch)
+            dataset = ray.data.from_items([{"id": n} for n in numbers], override_num_blocks=blocks).map_batches(
                 RowWorker,
                 fn_constructor_args=(spec, self._feed, feeder.map_id),
                 batch_size=batch,
                 compute=ActorPoolStrategy(
-                    min_size=spec.workers[0],
+                    min_size=min(spec.workers[0], blocks),
                     max_size=spec.workers[1],
                     max_tasks_in_flight_per_actor=_QUEUED_PER_ACTOR,
                     max_concurrent_calls_per_actor=CALLS_PER_ACTOR,

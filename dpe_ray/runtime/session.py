@@ -143,6 +143,8 @@ def prepare_environment(*, throw_away_token: bool) -> None:
     """
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
+    # a thread that outlives the run, as after an interrupt, would join or start another Ray by its next call
+    os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
     if throw_away_token and "ray" not in sys.modules:
         os.environ.setdefault("RAY_AUTH_MODE", "token")
         if "RAY_AUTH_TOKEN_PATH" not in os.environ:
