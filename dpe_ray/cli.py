@@ -80,10 +80,19 @@ def report(run: Run) -> None:
 
 @app.command()
 def diagnose(
-    responses: Annotated[Path, typer.Option(help="JSONL: id, question, options, answer, response, category.")],
+    responses: Annotated[
+        Path,
+        typer.Option(
+            help="JSONL, one answer a line: question, answer, response; if there are any: id, options, category "
+            "(or subject), skills, kind (choice, number, text), aliases (other right answers), tolerance (of a number)."
+        ),
+    ],
     out_dir: Annotated[Path, typer.Option("--out", help="Folder for diagnosis.json.")] = Path("diagnosis"),
 ) -> None:
-    """Say where a model is weak from answers that were recorded; asks no model."""
+    """Say where a model is weak from answers that were recorded; asks no model.
+
+    Free text that is not equal to the answer or an alias counts as wrong: its accuracy is a lower bound.
+    """
     from dpe_ray.rounds.recorded import accuracy_table, diagnose_recorded
 
     out.print(accuracy_table(diagnose_recorded(responses, out_dir)))

@@ -1,5 +1,6 @@
 """The results of one round, typed: how each stage's product is kept in the round's folder and loaded again."""
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import TypeVar
@@ -12,6 +13,8 @@ from dpe_ray.types import Comparison, DataPlan, Diagnosis, Graded, Sample, Train
 
 T = TypeVar("T")
 Notify = Callable[[str], None]
+LONGEST_EXAMPLE = 200
+"""Characters kept of a rejection's reason."""
 
 
 class RoundResults:
@@ -94,12 +97,27 @@ def _measured(folder: StageFolder, index: int, version: int) -> list[str]:
     return [name for name, measured in (("before", start), ("after", index)) if measured == version]
 
 
+def nothing_accepted(supplied: Supplied) -> str:
+    """Why a round ended without a sample, in one line: the largest rejection with its count and its first reason."""
+    closed = f"{supplied.closed_by} closed supply"
+    if not supplied.rejections:
+        return f"no sample was accepted, so nothing was trained; {closed}"
+    gate, count = Counter(r.gate for r in supplied.rejections).most_common(1)[0]
+    example = " ".join(next(r.reason for r in supplied.rejections if r.gate == gate).split())[:LONGEST_EXAMPLE]
+    return (
+        f"no sample was accepted, so nothing was trained: {count} of {supplied.proposed} slots were rejected as {gate} "
+        f"(the first: {example}); {closed}"
+    )
+
+
 def told(result: object) -> str:
     """A stage's product in a few words for the progress line."""
     match result:
         case (Diagnosis() as diagnosis, _):
             weakest = sorted(diagnosis.cells, key=lambda c: c.accuracy)[:3]
-            return f"{diagnosis.probed} probes, weakest " + ", ".join(f"{c.cell} {c.accuracy:.2f}" for c in weakest)
+            found = "weakest " + ", ".join(f"{c.cell} {c.accuracy:.2f}" for c in weakest)
+            silent = f"{n} of {diagnosis.probed} items not explained, " if (n := diagnosis.unexplained) else ""
+            return f"{diagnosis.probed} probes, {silent}{found}"
         case DataPlan():
             return f"{result.total} samples over {sum(c.quota > 0 for c in result.cells)} cells"
         case Supplied():

@@ -178,6 +178,23 @@ async def test_without_accepted_samples_nothing_is_trained_and_the_loop_stops(co
     assert not any("finetune" in call for call in script.calls)
 
 
+async def test_a_round_without_samples_names_the_largest_rejection_with_its_count_and_an_example(config, tmp_path):
+    class Garbage(Script):
+        async def supply(self, policy, plan, index):
+            cell = plan.cells[0].cell
+            noise = [Rejection(i, "unparsable", f"writer: no JSON\nin {'x' * 500}", cell) for i in range(1, 4)]
+            rejections = (Rejection(0, "leak", "told", cell), *noise)
+            return Supplied((), rejections, 4, {cell: 5}, "exhausted", 8)
+
+    await loop(config, tmp_path, Garbage({0: 0.4})).run(BASE)
+    (reason,) = summary(tmp_path)["rounds"][0]["reasons"]
+    assert "no sample was accepted" in reason
+    assert "3 of 4 slots were rejected as unparsable (the first: writer: no JSON in xxx" in reason
+    assert "exhausted" in reason
+    assert len(reason.splitlines()) == 1
+    assert len(reason) < 400
+
+
 async def test_a_spent_budget_ends_the_run_complete_with_stop(config, tmp_path):
     script = Script({0: 0.4, 1: 0.6})
     diagnose = script.diagnose
