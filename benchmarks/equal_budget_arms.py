@@ -1,7 +1,7 @@
 """The arms of equal_budget.py: what each orders, from whom, at what price, and how it trains.
 
-An arm diagnoses once. It then supplies in portions of `PORTION` samples, each a supply stage of its own under the same
-plan, so that every prefix has the arm's mixture; a portion goes on in pool and support set where the last one stopped.
+An arm diagnoses and plans once. Its plan is then ordered in portions of `PORTION` samples, each a supply stage of its own,
+so that every prefix has the plan's mixture; a portion goes on in pool and support set where the last one stopped.
 """
 
 import math
@@ -13,7 +13,7 @@ from random import Random
 
 from equal_budget_world import World
 
-from dpe_ray.config import PlanConfig, RunConfig, load_config
+from dpe_ray.config import RunConfig, load_config
 from dpe_ray.diagnose.probe import select_probe
 from dpe_ray.grading.options import spread_answers
 from dpe_ray.grading.prompt import answer_prompt
@@ -29,7 +29,7 @@ from dpe_ray.train.settings import ChainSettings, Settings, SftSettings
 from dpe_ray.types import CellDiagnosis, DataPlan, Diagnosis, Prompt, Sample
 
 PORTION = 64
-"""Samples: the fewest at which quotas are in proportion to the weights over 24 cells."""
+"""Samples ordered at once."""
 FULL_CALLS, FULL_STEPS = 4000, 40
 """What a round of jobs/micro.yaml spends, and its updates: both scale together."""
 
@@ -84,7 +84,7 @@ class Stream:
     slots: dict[str, int]
     """Annotation slots that reserved a place, by cell."""
     quotas: dict[str, int]
-    """Of one portion."""
+    """Of the plan."""
 
     def within(self, calls: int, most: int) -> list[Sample]:
         """The prefix that a budget pays, at most `most` samples."""
@@ -114,9 +114,10 @@ async def supplied(
     rejected: Counter[str] = Counter()
     slots: Counter[str] = Counter()
     wanted, labelling, total = samples_at(most_calls, config), 0, spent
-    plan = _portion(diagnosis, config.plan)
+    plan, dealt = make_plan(diagnosis, config.plan), Counter[str]()
     for index in range(1, 1000):
-        ordered = _drawn(plan, Random(child_seed(config.seed, "drawn", index))) if arm.drawn else plan
+        rng = Random(child_seed(config.seed, "drawn", index))
+        ordered = _ordered(plan, _drawn(plan, rng) if arm.drawn else _next(plan, dealt))
         makers = [await suppliers.make(name, world.base, ordered, index) for name in config.supply.order]
         if index == 1:
             labelling = world.calls - start
@@ -165,13 +166,21 @@ def settings_at(config: RunConfig, lessons: int, steps: int) -> Settings:
     return replace(settings, steps=steps)
 
 
-def _portion(diagnosis: Diagnosis, plan: PlanConfig) -> DataPlan:
-    return make_plan(diagnosis, plan.model_copy(update={"total": PORTION}))
+def _next(plan: DataPlan, dealt: Counter[str]) -> Counter[str]:
+    """Quotas of the next portion: each sample in turn is ordered for the cell that lies furthest behind its share."""
+    before = dealt.copy()
+    for number in range(dealt.total() + 1, dealt.total() + PORTION + 1):
+        behind = max(plan.quotas, key=lambda cell: number * plan.quotas[cell] / plan.total - dealt[cell])
+        dealt[behind] += 1
+    return dealt - before
 
 
-def _drawn(plan: DataPlan, rng: Random) -> DataPlan:
-    quotas = Counter(rng.choices([cell.cell for cell in plan.cells], k=plan.total))
-    return DataPlan(tuple(replace(cell, quota=quotas[cell.cell]) for cell in plan.cells), plan.total)
+def _drawn(plan: DataPlan, rng: Random) -> Counter[str]:
+    return Counter(rng.choices([cell.cell for cell in plan.cells], k=PORTION))
+
+
+def _ordered(plan: DataPlan, quotas: Counter[str]) -> DataPlan:
+    return DataPlan(tuple(replace(cell, quota=quotas[cell.cell]) for cell in plan.cells), PORTION)
 
 
 def _priced(samples: Sequence[Sample], slots: Sequence[dict], spent: int) -> tuple[list[Priced], Counter[str]]:

@@ -64,13 +64,41 @@ def error_count(evidence: Evidence) -> dict[str, float]:
 
 
 def posterior(evidence: Evidence) -> dict[str, float]:
-    """Share x need x learnability, where need = 1 - posterior mean of the accuracy."""
+    """Share x need x learnability, where need = 1 - posterior mean of the accuracy.
+
+    A missing skill that no probe item asked for has no accuracy of its own: it takes over the part of its category's
+    weight that its errors have among the category's.
+    """
     shares, learnabilities = _shares(evidence), _learnabilities(evidence)
     found = estimate([Tally(cell.category, cell.attempts, cell.correct) for cell in evidence.cells])
-    return {
+    weights = {
         cell.cell: shares[cell.cell] * (1.0 - known.mean) * learnabilities[cell.cell]
         for cell, known in zip(evidence.cells, found, strict=True)
     }
+    return handed_over(weights, evidence)
+
+
+def handed_over(weights: Mapping[str, float], evidence: Evidence) -> dict[str, float]:
+    """Weights of the same sum in every category, where cells of missing skills that were never asked weigh as errors.
+
+    What they take is taken from the category's other cells in proportion. A category without an asked cell, and one
+    whose errors name none of the missing skills, stays as it is.
+    """
+    lacking = weights_by_cell(evidence.errors)
+    members: dict[str, list[CellDiagnosis]] = {}
+    for cell in evidence.cells:
+        members.setdefault(cell.category, []).append(cell)
+    dealt = dict(weights)
+    for cells in members.values():
+        asked = {cell.cell for cell in cells if cell.attempts or cell.cell not in lacking}
+        errors = sum(lacking.get(cell.cell, 0.0) for cell in cells)
+        whole = sum(weights[name] for name in asked)
+        unasked = {cell.cell: lacking[cell.cell] / errors for cell in cells if cell.cell not in asked}
+        if asked and unasked:
+            kept = 1.0 - sum(unasked.values())
+            dealt |= {name: kept * weights[name] for name in asked}
+            dealt |= {name: part * whole for name, part in unasked.items()}
+    return dealt
 
 
 def uniform(evidence: Evidence) -> dict[str, float]:
