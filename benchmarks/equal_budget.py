@@ -4,7 +4,7 @@
 
 In one process without Ray. Per arm and seed one diagnosis and one supply, journaled by what every slot cost; per budget
 the prefix that it pays is trained on and measured on 2,400 final items, 100 per skill. Every finished cell is a JSON in
---out and is skipped by the next call, so several processes may share the arms; `equal_budget_table.py` prints the table.
+--out that the next call skips, so several processes may share the arms; `equal_budget_table.py` prints the table.
 One to three minutes per cell on one core.
 """
 
@@ -39,7 +39,7 @@ from dpe_ray.grading.prompt import answer_prompt
 from dpe_ray.grading.rules import grade
 from dpe_ray.seeds import child_seed
 from dpe_ray.train.methods import finetune
-from dpe_ray.types import Diagnosis, PolicyRef, Sample
+from dpe_ray.types import PolicyRef, Sample
 
 BUDGETS = (1000, 2000, 4000, 8000)
 """Teacher calls."""
@@ -107,8 +107,8 @@ async def streamed(name: str, seed: int, most_calls: int, config: RunConfig, wor
     file = out / f"stream-{name}-{seed}.pickle"
     stream = await kept(file, lambda: supplied(arm, config, world, diagnosis, spent, most_calls))
     print(
-        f"{name} seed {seed}: diagnosis {spent} calls, labelling {stream.labelling_calls}, {len(stream.samples)} samples "
-        f"for {stream.calls} calls, rejected {stream.rejected}",
+        f"{name} seed {seed}: diagnosis {spent} calls, labelling {stream.labelling_calls}, "
+        f"{len(stream.samples)} samples for {stream.calls} calls, rejected {stream.rejected}",
         flush=True,
     )
     return stream

@@ -1,7 +1,7 @@
 """The arms of equal_budget.py: what each orders, from whom, at what price, and how it trains.
 
-An arm diagnoses and plans once. Its plan is then ordered in portions of `PORTION` samples, each a supply stage of its own,
-so that every prefix has the plan's mixture; a portion goes on in pool and support set where the last one stopped.
+An arm diagnoses and plans once. Its plan is then ordered in portions, each a supply stage of its own, so that every
+prefix has the plan's mixture; a portion goes on in pool and support set where the last one stopped.
 """
 
 import math

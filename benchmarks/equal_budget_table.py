@@ -12,6 +12,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -99,7 +100,7 @@ class Cells:
         return sorted(seed for a, seed, b in self.cells if (a, b) == (arm, budget))
 
     def right(self, arm: str, budget: int, seeds: Sequence[int]) -> NDArray[np.float64]:
-        """[seeds, items]"""
+        """1 for a right answer: [seeds, items]."""
         return np.array([bits(str(self.cells[arm, seed, budget]["right"])) for seed in seeds])
 
     def mean(self, arm: str, budget: int, key: str) -> float:
@@ -168,7 +169,8 @@ def row(cells: Cells, arm: str, budget: int) -> dict[str, object]:
     }
     return {
         "arm": arm, "budget": budget, "seeds": len(seeds),
-        "diagnosis": cells.mean(arm, budget, "diagnosis_calls"), "labelling": cells.mean(arm, budget, "labelling_calls"),
+        "diagnosis": cells.mean(arm, budget, "diagnosis_calls"),
+        "labelling": cells.mean(arm, budget, "labelling_calls"),
         "samples": cells.mean(arm, budget, "samples"), "updates": cells.mean(arm, budget, "updates"),
         "macro": float((right @ suite.macro).mean()), "weak": float((right @ weak).mean()),
         **{kind: float((right @ suite.of_kinds([kind])).mean()) for kind in KINDS},
@@ -185,7 +187,8 @@ def saturation(cells: Cells) -> dict[str, object]:
     uniform = calls["uniform"]
     assert uniform is not None, "a curve reaches 95 % of its own end"
     told = [
-        f"uniform has {SATURATED:.0%} of its final gain (macro {level:.3f}) at {uniform:.0f} calls; B = {uniform / 2:.0f}"
+        f"uniform has {SATURATED:.0%} of its final gain (macro {level:.3f}) at {uniform:.0f} calls; "
+        f"B = {uniform / 2:.0f}"
     ]
     told += [
         f"{arm}: {'not reached' if needed is None else f'{needed:.0f} calls, {needed / uniform:.2f} x uniform'}"
@@ -197,7 +200,7 @@ def saturation(cells: Cells) -> dict[str, object]:
 
 def calls_to(level: float, curve: Sequence[tuple[int, float]]) -> float | None:
     """First crossing of a level; None where the curve stays below."""
-    for (start, low), (end, high) in zip(curve, curve[1:], strict=False):
+    for (start, low), (end, high) in pairwise(curve):
         if high >= level:
             return start + (end - start) * max(0.0, level - low) / (high - low) if high > low else float(start)
     return None
