@@ -44,6 +44,8 @@ class Arm:
     """Arms with the same one share it; empty: nothing is diagnosed, the world's 24 cells are known."""
     drawn: bool = False
     """Every sample's cell is drawn at random."""
+    labelled: bool = False
+    """Samples of the support set in random order: nothing is diagnosed, listed or retrieved, and no teacher asked."""
 
     def config(self, seed: int, final: Path) -> RunConfig:
         """The configuration of one run."""
@@ -55,6 +57,7 @@ ARMS = {
     "random": Arm("jobs/micro.yaml", drawn=True),
     "uniform": Arm("jobs/micro.yaml", ("plan.method=uniform",)),
     "tiered": Arm("jobs/micro.yaml", diagnosis="categories"),
+    "random_support": Arm("jobs/error_driven.yaml", labelled=True),
     "error_driven": Arm("jobs/error_driven.yaml", diagnosis="answer_switch"),
     "unified": Arm("jobs/unified.yaml", diagnosis="both"),
     "shuffled": Arm("jobs/unified.yaml", ("plan.permute_seed=1",), diagnosis="both"),
@@ -104,10 +107,19 @@ def undiagnosed() -> Diagnosis:
     return Diagnosis(0, tuple(CellDiagnosis(c, s, 0, 0, 0.0, 1.0, {}) for c, s in cells), "", 0, 0)
 
 
+def from_support(config: RunConfig, world: World) -> Stream:
+    """The support set in random order, free of charge."""
+    order = list(world.sets.support)
+    Random(child_seed(config.seed, "support")).shuffle(order)
+    return Stream(tuple(Priced(sample, 0) for sample in order), 0, 0, 0, {}, {}, {})
+
+
 async def supplied(
     arm: Arm, config: RunConfig, world: World, diagnosis: Diagnosis, spent: int, most_calls: int
 ) -> Stream:
     """Supply portion after portion until the calls are spent, the samples suffice, or a portion gives nothing."""
+    if arm.labelled:
+        return from_support(config, world)
     suppliers, start = Suppliers(config, world.run, world.sets, world.machine()), world.calls
     world.mapper.slots.clear()
     found: list[Priced] = []

@@ -123,7 +123,7 @@ class Cells:
         return [(0, float(self.base @ weights)), *points]
 
 
-ORDER = ("random", "uniform", "tiered", "error_driven", "unified", "shuffled")
+ORDER = ("random", "uniform", "tiered", "random_support", "error_driven", "unified", "shuffled")
 
 
 def main() -> None:
