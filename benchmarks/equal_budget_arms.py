@@ -19,6 +19,7 @@ from dpe_ray.grading.options import spread_answers
 from dpe_ray.grading.prompt import answer_prompt
 from dpe_ray.micro.world import CATEGORY_OF, SKILLS
 from dpe_ray.plan.stage import make_plan
+from dpe_ray.plan.teachable import teachable
 from dpe_ray.rounds.stages import make_stages
 from dpe_ray.rounds.supplying import Suppliers
 from dpe_ray.runtime.train_job import method_settings
@@ -126,7 +127,7 @@ async def supplied(
     rejected: Counter[str] = Counter()
     slots: Counter[str] = Counter()
     wanted, labelling, total = samples_at(most_calls, config), 0, spent
-    plan, dealt = make_plan(diagnosis, config.plan), Counter[str]()
+    plan, dealt = make_plan(diagnosis, config.plan, taught=teachable(config.train)), Counter[str]()
     for index in range(1, 1000):
         rng = Random(child_seed(config.seed, "drawn", index))
         ordered = _ordered(plan, _drawn(plan, rng) if arm.drawn else _next(plan, dealt))
