@@ -103,6 +103,21 @@ class Cells:
         """1 for a right answer: [seeds, items]."""
         return np.array([bits(str(self.cells[arm, seed, budget]["right"])) for seed in seeds])
 
+    def between(self, arm: str, calls: float, seeds: Sequence[int]) -> NDArray[np.float64]:
+        """[seeds, items] Right answers along a straight line between the two budgets around `calls`."""
+        below = max(b for b in self.budgets() if b <= calls)
+        above = min(b for b in self.budgets() if b >= calls)
+        share = (calls - below) / (above - below) if above > below else 0.0
+        return (1 - share) * self.right(arm, below, seeds) + share * self.right(arm, above, seeds)
+
+    def complete(self, arm: str) -> list[int]:
+        """Seeds of one arm with cells at every budget."""
+        return [
+            seed
+            for seed in self.seeds(arm, self.budgets()[0])
+            if all(seed in self.seeds(arm, b) for b in self.budgets())
+        ]
+
     def mean(self, arm: str, budget: int, key: str) -> float:
         """Mean over seeds of a number that a cell holds."""
         return float(np.mean([self.cells[arm, seed, budget].get(key, 0) for seed in self.seeds(arm, budget)]))
@@ -136,11 +151,14 @@ def main() -> None:
     base = {"macro": float(cells.base @ cells.suite.macro), "weak": float(cells.base @ cells.suite.of_kinds(WEAK))}
     base |= {kind: float(cells.base @ cells.suite.of_kinds([kind])) for kind in KINDS}
     reached = saturation(cells)
+    at_half = half_budget(cells, float(reached["B"]))
     console = Console(width=220)
     console.print(rendered(rows, base))
+    if at_half:
+        console.print(plain("At the budget B, between the budgets around it", at_half))
     for line in reached["told"]:
         console.print(line)
-    print(f"wrote {common.write('equal_budget', {'base': base, 'rows': rows, 'saturation': reached})}")
+    print(f"wrote {common.write('equal_budget', {'base': base, 'rows': rows, 'saturation': reached, 'at_B': at_half})}")
 
 
 def read(out: Path) -> Cells:
@@ -198,6 +216,22 @@ def saturation(cells: Cells) -> dict[str, object]:
     return {"level": level, "B": uniform / 2, "calls": calls, "told": told}
 
 
+def half_budget(cells: Cells, calls: float) -> list[dict[str, object]]:
+    """Every arm against uniform and random at the budget B, macro and weak skills, on the seeds that are complete."""
+    rows = []
+    for arm in cells.arms():
+        changes: dict[str, object] = {}
+        for other in ("uniform", "random"):
+            both = sorted(set(cells.complete(arm)) & set(cells.complete(other)))
+            for name, weights in (("macro", cells.suite.macro), ("weak", cells.suite.of_kinds(WEAK))):
+                if both and arm != other:
+                    change = cells.between(arm, calls, both) - cells.between(other, calls, both)
+                    changes[f"{name} - {other}"] = list(cells.suite.difference(change, weights))
+        if changes:
+            rows.append({"arm": arm, "seeds": len(cells.complete(arm)), **changes})
+    return rows
+
+
 def calls_to(level: float, curve: Sequence[tuple[int, float]]) -> float | None:
     """First crossing of a level; None where the curve stays below."""
     for (start, low), (end, high) in pairwise(curve):
@@ -214,6 +248,17 @@ def rendered(rows: Sequence[Mapping[str, object]], base: Mapping[str, float]) ->
     table.add_row("untrained", *[f"{base[name]:.3f}" if name in base else "" for name in list(rows[0])[1:]])
     for values in rows:
         table.add_row(*[_shown(name, value) for name, value in values.items()])
+    return table
+
+
+def plain(title: str, rows: Sequence[Mapping[str, object]]) -> Table:
+    """A table of rows that may lack columns."""
+    table = Table(title=title)
+    names = list(dict.fromkeys(name for values in rows for name in values))
+    for name in names:
+        table.add_column(name)
+    for values in rows:
+        table.add_row(*[_shown(name, values.get(name)) for name in names])
     return table
 
 
