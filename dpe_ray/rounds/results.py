@@ -1,6 +1,5 @@
 """The results of one round, typed: how each stage's product is kept in the round's folder and loaded again."""
 
-from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import TypeVar
@@ -13,8 +12,6 @@ from dpe_ray.types import Comparison, DataPlan, Diagnosis, Graded, Sample, Train
 
 T = TypeVar("T")
 Notify = Callable[[str], None]
-LONGEST_EXAMPLE = 200
-"""Characters kept of a rejection's reason."""
 
 
 class RoundResults:
@@ -95,19 +92,6 @@ def _measured(folder: StageFolder, index: int, version: int) -> list[str]:
     """The sets of verdicts in which a closed round measured this policy: its start `before`, its candidate `after`."""
     start = folder.load_json("record", RoundRecord).start.version
     return [name for name, measured in (("before", start), ("after", index)) if measured == version]
-
-
-def nothing_accepted(supplied: Supplied) -> str:
-    """Why a round ended without a sample, in one line: the largest rejection with its count and its first reason."""
-    closed = f"{supplied.closed_by} closed supply"
-    if not supplied.rejections:
-        return f"no sample was accepted, so nothing was trained; {closed}"
-    gate, count = Counter(r.gate for r in supplied.rejections).most_common(1)[0]
-    example = " ".join(next(r.reason for r in supplied.rejections if r.gate == gate).split())[:LONGEST_EXAMPLE]
-    return (
-        f"no sample was accepted, so nothing was trained: {count} of {supplied.proposed} slots were rejected as {gate} "
-        f"(the first: {example}); {closed}"
-    )
 
 
 def told(result: object) -> str:

@@ -1,13 +1,13 @@
 """One round: diagnose, plan, supply, train, evaluate, decide. Whoever reads this knows the system."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from dpe_ray.config import RunConfig
 from dpe_ray.evaluate.compare import compare
 from dpe_ray.plan.stage import make_plan
 from dpe_ray.rounds.record import RoundRecord, close_record
-from dpe_ray.rounds.results import RoundResults, nothing_accepted
+from dpe_ray.rounds.results import RoundResults
 from dpe_ray.supply.supplier import Supplied
 from dpe_ray.types import DataPlan, Diagnosis, Graded, PolicyRef, Sample, TrainResult
 
@@ -39,8 +39,7 @@ async def run_round(
     # 4  Annotate until the quotas are full.
     supplied = await step(results.supply, lambda: stages.supply(policy, plan, index))
     if not supplied.samples:
-        ended = close_record(index, policy, plan, supplied)
-        return results.close(replace(ended, reasons=(nothing_accepted(supplied),)))
+        return results.close(close_record(index, policy, plan, supplied))
     # 5  Fine-tune on what passed the gates.
     trained = await step(results.training, lambda: stages.finetune(policy, supplied.samples, plan, index))
     # 6  Did it help, did it hurt? Both policies on the same held-out items.

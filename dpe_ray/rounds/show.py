@@ -18,6 +18,8 @@ def told(run: RunFolder) -> Iterator[Table | str]:
     usd = f", {cost['usd']:.2f} US$" if cost["usd"] else ""
     of_them = f"of them {cost['teacher_calls']} of {budget} teacher calls"
     yield f"spent: {cost['calls']} calls, {of_them}; {cost['tokens']} tokens{usd}"
+    if summary["rounds"] and (last := summary["rounds"][-1])["decision"] == "stop":
+        yield f"ended after round {last['index']}: {last['reasons'][0]}"
     if summary["error"]:
         yield f"failed: {summary['error']}"
 
