@@ -4,6 +4,8 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, NoReturn
@@ -37,10 +39,11 @@ def run(
     until_round: Annotated[int, typer.Option(min=0, help="Pause after this round; 0 runs all.")] = 0,
 ) -> None:
     """Run all rounds, or go on with a run that stopped."""
-    from dpe_ray.config import load_config
-    from dpe_ray.runtime.evolve import evolve
+    with _told_if_interrupted():
+        from dpe_ray.config import load_config
+        from dpe_ray.runtime.evolve import evolve
 
-    config = load_config(yaml, tuple(set_ or ()))
+        config = load_config(yaml, tuple(set_ or ()))
     folder = run_dir or Path("runs") / config.name
     evolve(config, folder, fresh=fresh, until_round=until_round, notify=out.print)
     _show(folder)
@@ -49,9 +52,10 @@ def run(
 @app.command()
 def resume(run: Run) -> None:
     """Go on with a run where it stopped; its config is read from the run itself."""
-    from dpe_ray.config import parse_config
-    from dpe_ray.rounds.store import RunFolder
-    from dpe_ray.runtime.evolve import evolve
+    with _told_if_interrupted():
+        from dpe_ray.config import parse_config
+        from dpe_ray.rounds.store import RunFolder
+        from dpe_ray.runtime.evolve import evolve
 
     config = parse_config(RunFolder(run).config(), str(run / "config.json"))
     evolve(config, run, notify=out.print)
@@ -150,11 +154,12 @@ def submit(
 @app.command()
 def doctor(
     yaml: Annotated[Path | None, typer.Argument(metavar="[RUN.yaml]", help="Also check this run's needs.")] = None,
+    set_: Overrides = None,
 ) -> None:
     """Say what this machine has, what a run would miss, and what to do about it."""
     from dpe_ray.runtime.doctor import examine
 
-    findings = examine(yaml)
+    findings = examine(yaml, tuple(set_ or ()))
     for finding in findings:
         out.print(f"{'ok  ' if finding.ok else 'MISS'}  {finding.what}: {finding.found}")
     if not all(finding.ok for finding in findings):
@@ -178,6 +183,16 @@ def main(arguments: list[str] | None = None) -> None:
 def _fail(message: str) -> NoReturn:
     err.print(message)
     raise SystemExit(2)
+
+
+@contextmanager
+def _told_if_interrupted() -> Iterator[None]:
+    """For the seconds of imports in front of a run, which tells the rest itself."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        out.print("interrupted before the run began")
+        raise
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
