@@ -111,6 +111,7 @@ def _engine(where: str, model: ModelConfig) -> Iterator[Finding]:
 
 
 def _weights(where: str, model: ModelConfig) -> Finding:
+    import httpx2
     import huggingface_hub
 
     source, revision = model.source, model.revision or None
@@ -120,7 +121,7 @@ def _weights(where: str, model: ModelConfig) -> Finding:
         if isinstance(huggingface_hub.try_to_load_from_cache(source, "config.json", revision=revision), str):
             return Finding(where, f"{source} was downloaded before")
         huggingface_hub.HfApi().model_info(source, revision=revision, timeout=10)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, httpx2.HTTPError) as error:
         reason = " ".join(str(error).split())[:200]
         told = f"{source} is no directory, was not downloaded, and the Hub does not give it ({reason})"
         return Finding(where, told, ok=False)

@@ -1,5 +1,7 @@
 """`dpe-ray doctor RUN.yaml` on a machine with two cores and no accelerator."""
 
+import httpx2
+import huggingface_hub
 import pytest
 import yaml
 from builders import make_png
@@ -67,15 +69,14 @@ def test_a_pool_without_one_readable_picture_is_found(missing, tmp_path):
     assert "none of the images can be read" in told
 
 
-def test_weights_that_are_neither_here_nor_on_the_hub_are_found(missing, monkeypatch):
-    import huggingface_hub
-
+@pytest.mark.parametrize("error", [OSError("404 for it"), httpx2.ConnectError("404 for it")])
+def test_weights_that_are_neither_here_nor_on_the_hub_are_found(missing, monkeypatch, error):
     def refuse(self, source, **options):
-        raise OSError(f"404 for {source}")
+        raise error
 
     monkeypatch.setattr(huggingface_hub.HfApi, "model_info", refuse)
     (told,) = missing("models.student.source=nobody/nothing")
-    assert "the Hub does not give it (404 for nobody/nothing)" in told
+    assert "the Hub does not give it (404 for it)" in told
 
 
 def test_on_a_cluster_its_room_is_not_measured_by_this_machine(missing, monkeypatch):
