@@ -44,8 +44,8 @@ def run(
         from dpe_ray.runtime.evolve import evolve
 
         config = load_config(yaml, tuple(set_ or ()))
-    folder = run_dir or Path("runs") / config.name
-    evolve(config, folder, fresh=fresh, until_round=until_round, notify=out.print)
+        folder = run_dir or Path("runs") / config.name
+        evolve(config, folder, fresh=fresh, until_round=until_round, notify=out.print)
     _show(folder)
 
 
@@ -57,8 +57,8 @@ def resume(run: Run) -> None:
         from dpe_ray.rounds.store import RunFolder
         from dpe_ray.runtime.evolve import evolve
 
-    config = parse_config(RunFolder(run).config(), str(run / "config.json"))
-    evolve(config, run, notify=out.print)
+        config = parse_config(RunFolder(run).config(), str(run / "config.json"))
+        evolve(config, run, notify=out.print)
     _show(run)
 
 
@@ -187,11 +187,11 @@ def _fail(message: str) -> NoReturn:
 
 @contextmanager
 def _told_if_interrupted() -> Iterator[None]:
-    """For the seconds of imports in front of a run, which tells the rest itself."""
+    """Around all of a run, its imports too: they take seconds."""
     try:
         yield
     except KeyboardInterrupt:
-        out.print("interrupted before the run began")
+        out.print("interrupted; the same command goes on from here")
         raise
 
 

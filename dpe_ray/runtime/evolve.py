@@ -45,14 +45,13 @@ def evolve(config: RunConfig, folder: Path, *, fresh: bool = False, until_round:
     run = RunFolder.open(folder, config.model_dump(mode="json"), fresh=fresh)
     if done:
         notify("nothing to do: all that was asked for is done; --fresh begins anew")
+        write_report(run)  # the one thing that an end by force may have left out
         return
     if not run.has_summary():
         run.write_summary(summary("running", (), None, None))
     try:
         _on_ray(config, run, until_round, notify)
     except BaseException as error:
-        if isinstance(error, KeyboardInterrupt):
-            notify("interrupted; the same command goes on from here")
         _close(run, notify, failed=isinstance(error, DpeError))
         raise
     write_report(run)

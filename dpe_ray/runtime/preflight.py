@@ -112,7 +112,7 @@ def _taxonomy(path: str) -> Finding:
     try:
         load_taxonomy(path)
     except ConfigError as error:
-        return Finding("taxonomy", str(error), ok=False)
+        return Finding("taxonomy", str(error).removeprefix("taxonomy "), ok=False)
     return Finding("taxonomy", f"{path} can be read")
 
 
@@ -134,7 +134,7 @@ def _prompt(name: str, file: str) -> Finding:
     try:
         PromptFile.load("", name, file)
     except ConfigError as error:
-        return Finding(f"prompts.{name}", str(error), ok=False)
+        return Finding(f"prompts.{name}", str(error).removeprefix(f"prompt {name}: "), ok=False)
     return Finding(f"prompts.{name}", f"{file} can be used")
 
 

@@ -164,14 +164,14 @@ def test_a_scripts_background_job_which_ignores_interrupts_at_its_start_can_be_e
         main([])
 
 
-def test_an_interrupt_while_a_run_is_being_imported_is_told(monkeypatch, capsys):
-    def interrupt(*_):
+@pytest.mark.parametrize("where", ["dpe_ray.config.load_config", "dpe_ray.runtime.evolve.RunFolder.open"])
+def test_an_interrupt_at_any_time_of_a_run_is_told_once(monkeypatch, capsys, tmp_path, where):
+    def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("dpe_ray.config.load_config", interrupt)
-    code, out, err = said(capsys, "run", "jobs/micro.yaml")
-    assert (code, err) == (130, "")
-    assert "interrupted before the run began" in out
+    monkeypatch.setattr(where, interrupt)
+    code, out, err = said(capsys, "run", "jobs/micro.yaml", "--run-dir", str(tmp_path / "run"))
+    assert (code, out, err) == (130, "interrupted; the same command goes on from here\n", "")
 
 
 def test_an_interrupt_while_the_command_line_is_being_imported_is_one_line():
