@@ -4,6 +4,8 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, NoReturn
@@ -37,24 +39,26 @@ def run(
     until_round: Annotated[int, typer.Option(min=0, help="Pause after this round; 0 runs all.")] = 0,
 ) -> None:
     """Run all rounds, or go on with a run that stopped."""
-    from dpe_ray.config import load_config
-    from dpe_ray.runtime.evolve import evolve
+    with _told_if_interrupted():
+        from dpe_ray.config import load_config
+        from dpe_ray.runtime.evolve import evolve
 
-    config = load_config(yaml, tuple(set_ or ()))
-    folder = run_dir or Path("runs") / config.name
-    evolve(config, folder, fresh=fresh, until_round=until_round, notify=out.print)
+        config = load_config(yaml, tuple(set_ or ()))
+        folder = run_dir or Path("runs") / config.name
+        evolve(config, folder, fresh=fresh, until_round=until_round, notify=out.print)
     _show(folder)
 
 
 @app.command()
 def resume(run: Run) -> None:
     """Go on with a run where it stopped; its config is read from the run itself."""
-    from dpe_ray.config import parse_config
-    from dpe_ray.rounds.store import RunFolder
-    from dpe_ray.runtime.evolve import evolve
+    with _told_if_interrupted():
+        from dpe_ray.config import parse_config
+        from dpe_ray.rounds.store import RunFolder
+        from dpe_ray.runtime.evolve import evolve
 
-    config = parse_config(RunFolder(run).config(), str(run / "config.json"))
-    evolve(config, run, notify=out.print)
+        config = parse_config(RunFolder(run).config(), str(run / "config.json"))
+        evolve(config, run, notify=out.print)
     _show(run)
 
 
@@ -159,11 +163,12 @@ def submit(
 @app.command()
 def doctor(
     yaml: Annotated[Path | None, typer.Argument(metavar="[RUN.yaml]", help="Also check this run's needs.")] = None,
+    set_: Overrides = None,
 ) -> None:
     """Say what this machine has, what a run would miss, and what to do about it."""
     from dpe_ray.runtime.doctor import examine
 
-    findings = examine(yaml)
+    findings = examine(yaml, tuple(set_ or ()))
     for finding in findings:
         out.print(f"{'ok  ' if finding.ok else 'MISS'}  {finding.what}: {finding.found}")
     if not all(finding.ok for finding in findings):
@@ -187,6 +192,16 @@ def main(arguments: list[str] | None = None) -> None:
 def _fail(message: str) -> NoReturn:
     err.print(message)
     raise SystemExit(2)
+
+
+@contextmanager
+def _told_if_interrupted() -> Iterator[None]:
+    """Around all of a run, its imports too: they take seconds."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        out.print("interrupted; the same command goes on from here")
+        raise
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -1,8 +1,9 @@
 """A whole run: its parts, and what they must be to each other."""
 
+import re
 from typing import Annotated, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from dpe_ray.config.diagnose import DiagnoseConfig
 from dpe_ray.config.models import PROMPTS, ROLES, ModelConfig
@@ -40,6 +41,7 @@ class RunConfig(Part):
 
     preset: str = ""
     name: str
+    """Names the run's folder and its job: a word of letters, digits, `.`, `_` and `-`."""
     seed: int = 0
     rounds: Positive = 1
     models: dict[str, ModelConfig]
@@ -60,6 +62,13 @@ class RunConfig(Part):
     train: TrainConfig = TrainConfig()
     budget: BudgetConfig = BudgetConfig()
     runtime: RuntimeConfig = RuntimeConfig()
+
+    @field_validator("name")
+    @classmethod
+    def _one_word(cls, name: str) -> str:
+        if not re.fullmatch(r"\w[\w.-]*", name):
+            raise ValueError(f"{name!r} names no folder; use letters, digits, . _ and -")
+        return name
 
     @model_validator(mode="after")
     def _references(self) -> Self:

@@ -13,6 +13,16 @@ from dpe_ray.rounds.store import RunFolder
 from dpe_ray.types import PolicyRef, Sample, SuiteScore
 
 
+def is_closed(run: RunFolder, rounds: int, until_round: int = 0) -> bool:
+    """Whether a loop over this run would do nothing: it is complete, or pauses behind a round that has its record."""
+    if run.has_summary() and run.summary()["status"] == "complete":
+        return True
+    last = run.round(until_round)
+    if not 0 < until_round < rounds or not last.has("record"):
+        return False
+    return last.load_json("record", RoundRecord).decision != "stop"
+
+
 class Loop:
     """A run in its directory: closed rounds are loaded, the first open one goes on where it stopped."""
 

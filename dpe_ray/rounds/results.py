@@ -114,8 +114,8 @@ def told(result: object) -> str:
             values = [metrics[name] for metrics in result.metrics if name in metrics]
             return f"{result.steps} steps, {name} {values[0]:.2f} -> {values[-1]:.2f}"
         case Comparison():
-            interval = f"[{result.macro_low:+.3f}, {result.macro_high:+.3f}]"
-            return f"{result.decision}: macro {result.macro_change:+.3f} {interval}"
+            # decision and change are told with the round's reasons
+            return f"macro {result.before.macro:.3f} -> {result.after.macro:.3f}"
         case tuple():
             judged = [g for g in result if g.verdict.judged]
             return f"{len(judged)} of {len(result)} judged, {sum(g.verdict.correct for g in judged)} correct"

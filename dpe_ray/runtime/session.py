@@ -9,7 +9,7 @@ import secrets
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from dpe_ray.config import RunConfig
@@ -71,6 +71,11 @@ def open(config: RunConfig, asks: Callable[[RunConfig], Asked] = asked_by) -> It
     finally:
         if ours:
             stop()
+
+
+def joins() -> bool:
+    """Whether `open` joins a Ray that is there, as in a job, rather than starting one."""
+    return bool(os.environ.get("RAY_ADDRESS"))
 
 
 def start(*, num_cpus: int | None = None, object_store_mb: int = 256, address: str = "") -> bool:
@@ -155,15 +160,22 @@ def require(asked: Asked) -> None:
     """Raise ClusterError, saying what is missing, when the cluster as it is cannot hold all parts together."""
     import ray
 
-    there = ray.cluster_resources()
+    for message in lacking(asked, ray.cluster_resources()):
+        raise ClusterError(message)
+
+
+def lacking(asked: Asked, there: Mapping[str, float]) -> list[str]:
+    """What is missing where `there` are so many `CPU` and `GPU`: a line for each of the two that is short."""
+    messages = []
     for kind, index in (("CPU", 0), ("GPU", 1)):
         total, have = sum(parts[index] for parts in asked.values()), there.get(kind, 0.0)
         if total > have + 1e-6:
             parts = ", ".join(f"{name} = {part[index]:g}" for name, part in asked.items() if part[index])
-            raise ClusterError(
+            messages.append(
                 f"the run asks for {total:g} {kind}s ({parts}) and the cluster has {have:g}: "
                 f"{total - have:g} are missing; lower num_{kind.lower()}s, replicas or workers"
             )
+    return messages
 
 
 def _calm_libraries() -> None:

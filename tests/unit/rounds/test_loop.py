@@ -7,7 +7,7 @@ import pytest
 
 from dpe_ray.config import parse_config
 from dpe_ray.errors import BudgetExceeded, ModelUnavailable
-from dpe_ray.rounds.loop import Loop
+from dpe_ray.rounds.loop import Loop, is_closed
 from dpe_ray.rounds.round import RoundStages
 from dpe_ray.rounds.store import RunFolder
 from dpe_ray.supply.supplier import Supplied, SupplierYield
@@ -232,3 +232,31 @@ async def test_until_round_beyond_the_config_runs_the_configured_rounds(config, 
     await loop(config, tmp_path, Script({0: 0.4, 1: 0.6, 2: 0.8})).run(BASE, until_round=9)
     assert len(summary(tmp_path)["rounds"]) == 2
     assert summary(tmp_path)["status"] == "complete"
+
+
+async def test_a_run_is_closed_when_the_loop_would_do_nothing(config, tmp_path):
+    run = RunFolder(tmp_path)
+    assert not is_closed(run, 2)
+    await loop(config, tmp_path, Script({0: 0.4, 1: 0.6, 2: 0.8})).run(BASE, until_round=1)
+    assert is_closed(run, 2, until_round=1)
+    assert not is_closed(run, 2)
+    assert not is_closed(run, 2, until_round=2)
+    await loop(config, tmp_path, Script({0: 0.4, 1: 0.6, 2: 0.8})).run(BASE)
+    assert is_closed(run, 2)
+
+
+async def test_a_round_that_stopped_the_run_is_not_all_the_final_suite_follows(config, tmp_path):
+    script = Script({0: 0.4, 1: 0.6}, accepted=0)
+    script.fail_at = "measure final v0"
+    with pytest.raises(ModelUnavailable):
+        await loop(config, tmp_path, script).run(BASE)
+    assert not is_closed(RunFolder(tmp_path), 2, until_round=1)
+
+
+async def test_decision_and_change_are_told_once(config, tmp_path):
+    told, script = [], Script({0: 0.4, 1: 0.6})
+    run = RunFolder.open(tmp_path, config.model_dump(mode="json"))
+    await Loop(config, run, script.stages(), {"gate": SUITE, "final": SUITE}, told.append).run(BASE, until_round=1)
+    assert sum("accept:" in line for line in told) == 1
+    assert sum("+0.2" in line for line in told) == 1
+    assert any("macro 0.400 -> 0.600" in line for line in told)
