@@ -84,7 +84,8 @@ class RunConfig(Part):
             raise ValueError(f"prompts.{unknown[0]}: no such prompt; prompts are {', '.join(PROMPTS)}")
         for role in ROLES:
             if self.model_of(role) not in self.models:
-                raise ValueError(f"roles.{role}: no model {self.model_of(role)!r} under models; set roles.default")
+                stated = role if role in self.roles else "default"
+                raise ValueError(f"roles.{stated}: no model {self.model_of(role)!r} under models; set roles.default")
         if self.plan.replay > 0 and self.support is None:
             raise ValueError("plan.replay needs support: a labelled set to replay from")
         if "retrieve" in self.supply.order and self.support is None:
