@@ -200,7 +200,7 @@ def _told_if_interrupted() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        out.print("interrupted; the same command goes on from here")
+        out.print("interrupted; the same command, without --fresh, goes on from here")
         raise
 
 

@@ -55,7 +55,7 @@ class _OneOfEach(yaml.SafeLoader):
     """Refuses a mapping that states a key twice, where YAML would silently take the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
         twice = [key for key in keys if keys.count(key) > 1]
         if twice:
             raise yaml.YAMLError(f"{twice[0]} stands twice, line {node.start_mark.line + 1} and below")

@@ -39,7 +39,7 @@ NO_RESPONSE = "recorded@1"
 """Grader of an answer that was never given."""
 UNPARSABLE = "unparsable"
 """Error type of an answer without a form that can be graded."""
-UNDECIDED = "undecided"
+UNDECIDED = "undecidable"
 """Error type of a text that rules cannot tell from the reference. It counts as wrong: a judge may find it right."""
 WRONG = "wrong"
 """Error type of an answer that rules found wrong."""
@@ -85,7 +85,7 @@ def read_responses(path: Path) -> Iterator[Response]:
 def diagnose_responses(graded: Sequence[Graded]) -> Diagnosis:
     """Count graded answers by category and skill, cells in alphabetical order; several answers to an item all count.
 
-    No judge saw them: a failure's error type is `wrong`, `undecided` or `unparsable`, and where there are undecided
+    No judge saw them: a failure's error type is `wrong`, `undecidable` or `unparsable`, and where there are undecidable
     ones the accuracy is a lower bound. Raises PoolError without any answer.
     """
     if not graded:

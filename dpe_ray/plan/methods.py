@@ -84,7 +84,8 @@ def handed_over(weights: Mapping[str, float], evidence: Evidence) -> dict[str, f
     """Weights of the same sum in every category, where cells of missing skills that were never asked weigh as errors.
 
     What they take is taken from the category's other cells in proportion. A category without an asked cell, and one
-    whose errors name none of the missing skills, stays as it is.
+    whose errors name none of the missing skills, stays as it is. Without a target a category weighs what its asked
+    cells weigh: names of skills that nobody asked for make it no larger.
     """
     lacking = weights_by_cell(evidence.errors)
     members: dict[str, list[CellDiagnosis]] = {}
@@ -95,11 +96,12 @@ def handed_over(weights: Mapping[str, float], evidence: Evidence) -> dict[str, f
         asked = {cell.cell for cell in cells if cell.attempts or cell.cell not in lacking}
         errors = sum(lacking.get(cell.cell, 0.0) for cell in cells)
         whole = sum(weights[name] for name in asked)
+        pot = sum(weights[cell.cell] for cell in cells) if evidence.target else whole
         unasked = {cell.cell: lacking[cell.cell] / errors for cell in cells if cell.cell not in asked}
         if asked and unasked:
-            kept = 1.0 - sum(unasked.values())
+            kept = (1.0 - sum(unasked.values())) * pot / whole if whole else 0.0
             dealt |= {name: kept * weights[name] for name in asked}
-            dealt |= {name: part * whole for name, part in unasked.items()}
+            dealt |= {name: part * pot for name, part in unasked.items()}
     return dealt
 
 

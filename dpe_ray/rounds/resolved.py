@@ -1,8 +1,7 @@
 """When a run directory may go on under another configuration: where the change cannot reach a result."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import Any
 
 OPERATIONAL = (
@@ -14,7 +13,6 @@ OPERATIONAL = (
     "models.*.replicas.*",
     "models.*.num_cpus",
     "models.*.num_gpus",
-    "models.*.price.*",
     "supply.workers.*",
     "train.num_cpus",
     "budget.*",
@@ -35,7 +33,7 @@ class Change:
     @property
     def is_operational(self) -> bool:
         """Whether results stay comparable across it."""
-        return any(fnmatchcase(self.key, pattern) for pattern in OPERATIONAL)
+        return any(_covers(pattern.split("."), self.key.split(".")) for pattern in OPERATIONAL)
 
     def __str__(self) -> str:
         return f"{self.key} was {self.was!r}, is {self.now!r}"
@@ -46,6 +44,12 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Change]:
     was, now = _flat(old), _flat(new)
     keys = sorted(key for key in was.keys() | now.keys() if was.get(key) != now.get(key))
     return [Change(key, was.get(key), now.get(key)) for key in keys]
+
+
+def _covers(pattern: Sequence[str], key: Sequence[str]) -> bool:
+    """A star stands for one name, as the last one for all below it."""
+    fits = all(part in ("*", name) for part, name in zip(pattern, key, strict=False))
+    return fits and (len(pattern) == len(key) or (pattern[-1] == "*" and len(pattern) < len(key)))
 
 
 def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:

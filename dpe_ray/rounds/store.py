@@ -73,9 +73,11 @@ class RunFolder:
             if fresh and run.config_file.exists():
                 path.rename(path.with_name(f"{path.name}.{time.strftime('%Y%m%d-%H%M%S')}"))
             path.mkdir(parents=True, exist_ok=True)
+            run._settle(config)
+        except StoreError:
+            raise
         except OSError as error:
             raise StoreError(f"{path}: no run can be kept here ({error.strerror}); give another --run-dir") from error
-        run._settle(config)
         return run
 
     @property
@@ -90,8 +92,10 @@ class RunFolder:
 
     def config(self) -> dict[str, Any]:
         """The resolved config of this run. Raises StoreError when there is none."""
-        tree: dict[str, Any] = self._read("config.json")["config"]
-        return tree
+        tree = self._read("config.json")
+        if not isinstance(tree.get("config"), dict):
+            raise StoreError(f"{self.config_file}: is damaged (no config in it)")
+        return dict(tree["config"])
 
     def summary(self) -> dict[str, Any]:
         """summary.json. Raises StoreError when there is none."""
@@ -124,8 +128,10 @@ class RunFolder:
     def _read(self, name: str) -> dict[str, Any]:
         try:
             tree = json.loads((self.path / name).read_text(encoding="utf-8"))
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):
             raise StoreError(f"{self.path}: no run here ({name} is missing); give the directory of a run") from None
+        except OSError as error:
+            raise StoreError(f"{self.path / name}: cannot be read ({error.strerror}); check its rights") from error
         except ValueError as error:
             raise StoreError(f"{self.path / name}: is damaged ({error})") from error
         if not isinstance(tree, dict):

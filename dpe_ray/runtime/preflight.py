@@ -3,7 +3,6 @@
 `run` raises the first that is missing, `doctor` lists all.
 """
 
-import glob
 import os
 import re
 from collections.abc import Iterator
@@ -88,17 +87,17 @@ def _source(key: str, source: str) -> Finding:
         return Finding(key, f"{source}: {error}", ok=False)
     if any(protocol not in (None, "file", "local") for protocol in protocols):
         return Finding(key, f"{source}: is a URL that can be opened; what it holds is seen when a run begins")
-    if _exists(source.removeprefix("file://")):
+    if _exists(source) or _exists(source.rpartition("#")[0]):  # a labelled source may end in #SPLIT
         return Finding(key, f"{source} is there")
     wanted = "give a folder, glob, parquet file or JSONL, absolute or relative to"
     return Finding(key, f"{source}: does not exist; {wanted} {Path.cwd()}", ok=False)
 
 
-def _exists(path: str) -> bool:
-    if any(sign in path for sign in "*?["):
-        return next(glob.iglob(path, recursive=True), None) is not None
-    # a labelled source may end in #SPLIT
-    return Path(path).exists() or Path(path.rpartition("#")[0] or path).exists()
+def _exists(source: str) -> bool:
+    if not source:
+        return False
+    fs, path = fsspec.core.url_to_fs(source)
+    return bool(fs.glob(path)) if any(sign in path for sign in "*?[") else bool(fs.exists(path))
 
 
 def _builtin(key: str, source: str) -> Finding:

@@ -99,7 +99,7 @@ def absolute(config: RunConfig) -> tuple[dict[str, Any], list[str]]:
     moved = []
     for key, part, name in places:
         path = part.get(name) or ""
-        if path and not path.startswith(("/", PREFIX)) and "://" not in path:
+        if path and not path.startswith(("/", "~", PREFIX)) and "://" not in path:
             part[name] = os.path.abspath(path)
             moved.append(f"{key}.{name}".strip("."))
     return tree, moved

@@ -51,7 +51,7 @@ class Attribution:
 
     error_type: str
     """visual_recognition, calculation, reasoning, misunderstanding or other; not_judged when no judge answered.
-    Of recorded answers, which no judge sees: wrong, undecided or unparsable."""
+    Of recorded answers, which no judge sees: wrong, undecidable or unparsable."""
     description: str
     unanswered: str = ""
     """Why a judge that was asked did not answer; empty when it did, and when nobody was asked."""

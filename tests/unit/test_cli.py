@@ -34,7 +34,10 @@ def said(capsys, *arguments):
         (("run", "jobs/micro.yaml", "--set", "roles.default=nobody"), "no model 'nobody'"),
         (("run", "jobs/micro.yaml", "--run-dir", "s3://bucket/run"), "is a URL"),
         (("run", "jobs/micro.yaml", "--set", "name=a b"), "'a b' names no folder"),
-        (("run", "jobs/micro.yaml", "--set", "models.teacher.engine=oracel"), "did you mean oracle?"),
+        (
+            ("run", "jobs/micro.yaml", "--run-dir", "runs/none", "--set", "models.teacher.engine=oracel"),
+            "did you mean oracle?",
+        ),
         (("submit", "jobs/micro.yaml", "--address", "127.0.0.1"), "127.0.0.1: no job was taken"),
         (("resume", "nowhere"), "no run here"),
         (("serve", "jobs/micro.yaml", "--host", "0.0.0.0"), "name a variable with --api-key-env"),
@@ -172,7 +175,7 @@ def test_an_interrupt_at_any_time_of_a_run_is_told_once(monkeypatch, capsys, tmp
 
     monkeypatch.setattr(where, interrupt)
     code, out, err = said(capsys, "run", "jobs/micro.yaml", "--run-dir", str(tmp_path / "run"))
-    assert (code, out, err) == (130, "interrupted; the same command goes on from here\n", "")
+    assert (code, out, err) == (130, "interrupted; the same command, without --fresh, goes on from here\n", "")
 
 
 def test_an_interrupt_while_the_command_line_is_being_imported_is_one_line():

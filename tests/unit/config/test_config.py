@@ -165,3 +165,9 @@ def test_a_misspelt_name_is_told_with_what_was_meant(tmp_path: Path, tree: dict[
 def test_a_key_that_stands_twice_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="rounds stands twice"):
         load_config(write(tmp_path, yaml.safe_dump(SMALLEST) + "rounds: 1\nrounds: 2\n"))
+
+
+def test_a_mapping_may_be_merged_into_another(tmp_path: Path) -> None:
+    text = yaml.safe_dump(SMALLEST | {"plan": {"total": 7}}) + "budget: &all {teacher_calls: 9}\n"
+    config = load_config(write(tmp_path, text.replace("total: 7", "total: 7\n  <<: {floor: 0.5}")))
+    assert (config.plan.total, config.plan.floor, config.budget.teacher_calls) == (7, 0.5, 9)

@@ -42,7 +42,7 @@ def test_free_text_that_rules_cannot_decide_is_told_from_what_they_find_wrong(tm
     changes = [red | {"response": f"answer: {said}"} for said in ("red", "It's red", "It's a red car", "blue")]
     (cell,) = diagnose_responses([r.graded() for r in read_responses(write(tmp_path, *changes))]).cells
     assert (cell.attempts, cell.correct) == (4, 1)
-    assert cell.error_types == {"undecided": 2, "wrong": 1}
+    assert cell.error_types == {"undecidable": 2, "wrong": 1}
 
 
 @pytest.mark.parametrize("said", [None, "Failed to obtain answer via API."])

@@ -126,6 +126,15 @@ def test_a_category_whose_skills_nobody_named_hands_all_its_weight_to_what_its_e
     assert weights["a/y"] > 0
 
 
+def test_a_target_by_category_is_kept_however_many_missing_skills_were_never_asked() -> None:
+    unasked = [make_cell("a", f"y{i}", 0, 0) for i in range(9)]
+    cells = [make_cell("a", "x", 5, 10), *unasked, make_cell("b", "z", 5, 10)]
+    errors = [error("a", ("x", 0.5), *((f"y{i}", 0.5 / 9) for i in range(9)))]
+    weights = posterior(Evidence(cells, errors, target={"a": 1.0, "b": 1.0}))
+    of_a = sum(weight for cell, weight in weights.items() if cell.startswith("a/"))
+    assert of_a == pytest.approx(weights["b/z"], rel=0.2)
+
+
 def test_uniform_looks_at_nothing() -> None:
     assert uniform(Evidence([make_cell("a", "x", 0, 10), make_cell("b", "y", 10, 10)])) == {"a/x": 1.0, "b/y": 1.0}
 

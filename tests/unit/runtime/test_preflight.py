@@ -1,7 +1,5 @@
 """What is looked for before a run starts anything; every case ended late and after long loading before."""
 
-import time
-
 import pytest
 from builders import make_png
 
@@ -39,10 +37,9 @@ def missing(tree, joined=False):
     return [finding for finding in look(parse_config(tree, "test"), joined=joined) if not finding.ok]
 
 
-def test_a_config_that_names_what_is_there_passes_within_a_second(tree):
-    started = time.monotonic()
+def test_a_config_that_names_what_is_there_passes(tree):
+    assert missing(tree) == []
     require(parse_config(tree, "test"), joined=False)
-    assert time.monotonic() - started < 1.0
 
 
 WRONG = [
@@ -83,3 +80,9 @@ def test_on_a_cluster_nothing_is_said_of_what_only_its_workers_see(tree):
 def test_an_endpoint_that_no_role_asks_needs_no_key(tree):
     tree["models"]["spare"] = {"base_url": "https://h/v1", "api_key_env": "NOT_SET"}
     assert missing(tree) == []
+
+
+@pytest.mark.parametrize("source", ["{}/*.parquet#train", "{}/a.parquet#train", "file://{}/a.parquet", "local://{}"])
+def test_a_source_is_looked_for_as_it_is_read(tree, tmp_path, source):
+    (tmp_path / "a.parquet").touch()
+    assert missing(tree | {"probe": {"source": source.format(tmp_path), "size": 1}}) == []
