@@ -9,7 +9,7 @@ import io
 import json
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -58,24 +58,31 @@ class NoRollouts(RolloutPool):
         raise NotImplementedError("lessons carry their rationales")
 
 
-def tasks(seed: str, num: int, store: ImageStore, *, split: str) -> Iterator[Task]:
-    """Items of all skills in turn, on new scenes of random difficulty, no picture twice."""
-    rng, seen = Random(seed), set[str]()
-    while len(seen) < num:
-        skill = SKILLS[len(seen) % len(SKILLS)]
-        scene = make_scene(CATEGORY_OF[skill], rng.randint(1, 3), rng, split=split)
-        item = ask(scene, skill, rng)
-        png = io.BytesIO()
-        draw(scene).save(png, "PNG", compress_level=1)
-        picture = store.put(png.getvalue())
-        if picture.sha256 in seen:
-            continue
+def tasks(seed: str, num: int, store: ImageStore, *, split: str, taken: Set[str] = frozenset()) -> Iterator[Task]:
+    """Items of all skills in turn, on scenes of random difficulty; no picture twice, and none that is taken."""
+    rng, seen = Random(seed), set(taken)
+    for number in range(num):
+        skill = SKILLS[number % len(SKILLS)]
+        while True:
+            scene = make_scene(CATEGORY_OF[skill], rng.randint(1, 3), rng, split=split)
+            png = io.BytesIO()
+            draw(scene).save(png, "PNG", compress_level=1)
+            picture = store.put(png.getvalue())
+            if picture.sha256 not in seen:
+                break
         seen.add(picture.sha256)
+        item = ask(scene, skill, rng)
         right = tell(item, scene)
         answer = Answer(AnswerKind(item.kind), item.answer)
         rationale = right.completion(item.answer).rpartition("\n")[0]
         sample = Sample((picture,), item.question, answer, item.options, rationale, CATEGORY_OF[skill])
         yield Task(skill, Prompt(sample, fine_text(sample)), right)
+
+
+def fresh_tasks(folder: Path, seed: int, num: int) -> list[Task]:
+    """Items on pictures that the student of this folder and seed has not learned from."""
+    lessons = {file.name for file in (folder / "lessons").iterdir()}
+    return list(tasks(f"fresh {seed}", num, ImageStore(folder / "fresh"), split="heldout", taken=lessons))
 
 
 def fine_text(sample: Sample) -> str:

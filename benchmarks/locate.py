@@ -22,30 +22,27 @@ import json
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
-from contextlib import contextmanager, suppress
-from dataclasses import replace
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from random import Random
 from statistics import fmean
-from typing import NamedTuple
 
 import common
-import httpx
-from fine_student import FEWEST_STEPS, SKILLS, Task, followed, make_student, policy_of, tasks, writing
+import httpx2
+from fine_student import FEWEST_STEPS, Task, fresh_tasks, make_student, policy_of, writing
 from openai import AsyncOpenAI
+from slips import Case, corrupted, usable
 
 from dpe_ray.config import ModelConfig
 from dpe_ray.diagnose.mistakes import rules
 from dpe_ray.diagnose.mistakes.locate import locate_mistakes
 from dpe_ray.diagnose.mistakes.methods import LocateSettings
 from dpe_ray.grading.intervals import wilson
-from dpe_ray.micro.world.fine_steps import Told, retell
 from dpe_ray.models.images import data_uri, read_bytes
 from dpe_ray.models.openai_chat import ChatSpec
-from dpe_ray.pool.images import ImageStore
 from dpe_ray.rounds.local import LocalMapper
-from dpe_ray.runtime import serve_app, session
-from dpe_ray.types import Answer, AnswerKind, Graded, MistakeLocation, Sample, Verdict, VerdictKind
+from dpe_ray.runtime import session
+from dpe_ray.types import Graded, MistakeLocation
 
 TEACHERS = {"careful": 0.0, "careless": 0.05}
 """Share of prompts that a teacher takes the wrong way round."""
@@ -54,23 +51,7 @@ LONG = 11
 DRAWS = 40
 """Seeds that the random method is averaged over."""
 MAX_TOKENS = 128
-TRIES = 4
-"""Slips that are tried at one step: some change nothing, or leave nothing to go on from."""
 ON_THE_WIRE = {"model", "messages", "n", "temperature", "top_p", "max_tokens", "seed", "logprobs", "top_logprobs"}
-
-
-class Case(NamedTuple):
-    """A wrong answer whose mistake is known here and nowhere else."""
-
-    skill: str
-    graded: Graded
-    unchanged: Graded
-    """What the student wrote, with the same wrong answer at its end."""
-    step: int
-    """1-based."""
-    num_steps: int
-    num_possible: int
-    """Steps among which the wrong one was drawn."""
 
 
 def main() -> None:
@@ -81,8 +62,7 @@ def main() -> None:
     parser.add_argument("--student-dir", type=Path, default=Path(tempfile.gettempdir()) / "dpe-ray-fine-student")
     args = parser.parse_args()
     result = {"seed": args.seed, "student": make_student(args.student_dir, args.seed)}
-    store = ImageStore(args.student_dir / "fresh")
-    asked = list(tasks(f"fresh {args.seed}", args.tasks, store, split="heldout"))
+    asked = fresh_tasks(args.student_dir, args.seed, args.tasks)
     with endpoints(policy_of(args.student_dir, args.seed)) as urls:
         texts = asyncio.run(answers(asked, urls["student"]))
         result |= {"writing": writing(asked, texts)}
@@ -103,6 +83,8 @@ def endpoints(policy: Path) -> Iterator[dict[str, str]]:
             options = {"error_rate": rate}
             models[name] = ModelConfig(source=str(no_scenes), engine="oracle", options=options, num_cpus=0.1)
         session.start(num_cpus=4)
+        from dpe_ray.runtime import serve_app  # behind the session, which sets what Ray reads when it is imported
+
         try:
             served = serve_app.serve_models(models)
             for one in served.values():
@@ -142,71 +124,41 @@ def located(asked: Sequence[Task], texts: Sequence[str], urls: Mapping[str, str]
     return result
 
 
-def usable(task: Task, text: str) -> Told | None:
-    """What the student wrote, if it is five steps or more that work out to the right answer."""
-    told = followed(task, text)
-    return told if told and told.value == task.right.value and len(told.steps) >= FEWEST_STEPS else None
+@dataclass
+class Wire:
+    """Watches the way of a client to an endpoint; keeps every request that tells more than the text of its prompt."""
+
+    ids: Set[str]
+    """Of the items."""
+    requests: int = 0
+    telling: list[bytes] = field(default_factory=list)
+
+    def open(self) -> httpx2.AsyncBaseTransport:
+        """Make the transport of one client."""
+        return Watched(self)
 
 
-def corrupted(written: Sequence[tuple[Task, Told]], seed: int, *, are_facts: bool) -> list[Case]:
-    """One case of each rationale that a slip can lead to a wrong answer; every second one gets four options."""
-    rng, cases = Random(f"slips {seed} {are_facts}"), list[Case]()
-    values = {skill: {task.right.value for task, _ in written if task.skill == skill} for skill in SKILLS}
-    for task, told in written:
-        slips = possible_slips(task, told, rng, are_facts)
-        if not slips:
-            continue
-        step, slipped = rng.choice(sorted(slips.items()))
-        others = sorted(values[task.skill] - {told.value, slipped.value}) if len(cases) % 2 else []
-        sample = offered(replace(task.prompt.sample, rationale=""), told.value, slipped.value, others, rng)
-        graded = Graded(sample, slipped.completion(slipped.value), Verdict(VerdictKind.WRONG, "slip@1"))
-        unchanged = replace(graded, text=told.completion(slipped.value))
-        cases.append(Case(task.skill, graded, unchanged, step, len(told.steps), len(slips)))
-    return cases
+class Watched(httpx2.AsyncHTTPTransport):
+    """Sends on what it has shown to its wire."""
 
-
-def possible_slips(task: Task, told: Told, rng: Random, are_facts: bool) -> dict[int, Told]:
-    """For each step of working, or each fact, that can be wrong: the rationale with that slip."""
-    first, last = (2, 1 + told.num_facts) if are_facts else (2 + told.num_facts, len(told.steps))
-    slips = {}
-    for step in range(first, last + 1):
-        for _ in range(TRIES):
-            with suppress(ValueError):
-                slips[step] = retell(task.prompt.sample.question, told.steps, step, rng)
-    return slips
-
-
-def offered(sample: Sample, right: str, wrong: str, others: Sequence[str], rng: Random) -> Sample:
-    """The item with four options if there are others enough, else open-ended."""
-    if len(others) < 2:
-        return sample
-    options = [right, wrong, *rng.sample(others, 2)]
-    rng.shuffle(options)
-    letter = "ABCD"[options.index(right)]
-    return replace(sample, options=tuple(options), answer=Answer(AnswerKind.CHOICE, letter))
-
-
-class Wire(httpx.AsyncHTTPTransport):
-    """The way to the endpoint; notes every request that holds more than text, or tells which item it is about."""
-
-    def __init__(self, ids: Set[str]) -> None:
+    def __init__(self, wire: Wire) -> None:
         super().__init__()
-        self._ids = ids
-        self.requests = 0
-        self.telling: list[str] = []
+        self._wire = wire
 
-    def open(self) -> "Wire":
-        """Be the route of a client."""
-        return self
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send it on."""
-        self.requests += 1
-        body = json.loads(request.content)
-        is_text = all(isinstance(message["content"], str) for message in body["messages"])
-        if not is_text or body.keys() - ON_THE_WIRE or any(id_.encode() in request.content for id_ in self._ids):
-            self.telling.append(request.content.decode())
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        """As every transport."""
+        content = await request.aread()
+        self._wire.requests += 1
+        if tells_more(content, self._wire.ids):
+            self._wire.telling.append(content)
         return await super().handle_async_request(request)
+
+
+def tells_more(content: bytes, ids: Set[str]) -> bool:
+    """Whether the body of a request holds an image, an unknown field, or the id of an item."""
+    body = json.loads(content)
+    is_text = all(isinstance(message["content"], str) for message in body["messages"])
+    return not is_text or bool(body.keys() - ON_THE_WIRE) or any(id_.encode() in content for id_ in ids)
 
 
 def measured(cases: Sequence[Case], url: str, seed: int) -> dict[str, object]:
@@ -217,7 +169,7 @@ def measured(cases: Sequence[Case], url: str, seed: int) -> dict[str, object]:
     unchanged = ask_teacher([case.unchanged for case in cases], teacher, "answer_switch", seed)
     lucky = [ask_teacher([case.graded for case in cases], teacher, "random", seed + draw) for draw in range(DRAWS)]
     if wire.telling:
-        raise SystemExit(f"{len(wire.telling)} requests held more than text: {wire.telling[0]}")
+        raise SystemExit(f"{len(wire.telling)} requests held more than text: {wire.telling[0].decode()}")
     steps = {
         "answer_switch": [location.step for location in switched],
         "largest_jump": [rules.largest_jump(location.margins) for location in switched],
