@@ -12,8 +12,9 @@
    request on the wire is checked: nothing but the prompt's text, no image, no id. Only this file knows the step.
 
 The target is for steps of working. A misread fact has a table of its own: no text speaks against it before the last
-fact that decides the answer, so only that one can be located. Controls: the rationales as they were written, with the
-wrong answer at their end (nothing is to be found), and a teacher that takes 5 % of its prompts the wrong way round.
+fact that decides the answer, so only that one can be located. So have the wrong answers that the student gave itself.
+Controls: the rationales as they were written with the wrong answer at their end, in which nothing is to be found, and a
+teacher that takes a share of its prompts the wrong way round.
 """
 
 import argparse
@@ -31,7 +32,7 @@ import common
 import httpx2
 from fine_student import FEWEST_STEPS, Task, fresh_tasks, make_student, policy_of, writing
 from openai import AsyncOpenAI
-from slips import Case, corrupted, usable
+from slips import Case, corrupted, own_mistakes, usable
 
 from dpe_ray.config import ModelConfig
 from dpe_ray.diagnose.mistakes import rules
@@ -42,7 +43,7 @@ from dpe_ray.models.images import data_uri, read_bytes
 from dpe_ray.models.openai_chat import ChatSpec
 from dpe_ray.rounds.local import LocalMapper
 from dpe_ray.runtime import session
-from dpe_ray.types import Graded, MistakeLocation
+from dpe_ray.types import Graded, MistakeLocation, PolicyRef
 
 TEACHERS = {"careful": 0.0, "careless": 0.05}
 """Share of prompts that a teacher takes the wrong way round."""
@@ -73,12 +74,12 @@ def main() -> None:
 
 
 @contextmanager
-def endpoints(policy: Path) -> Iterator[dict[str, str]]:
+def endpoints(policy: PolicyRef) -> Iterator[dict[str, str]]:
     """Serve the student and the teachers; URLs by name."""
     with tempfile.TemporaryDirectory() as folder:
         no_scenes = Path(folder) / "truth.jsonl"
         no_scenes.write_text("")
-        models = {"student": ModelConfig(source=str(policy), engine="transformers", num_cpus=0.1)}
+        models = {"student": ModelConfig(source=policy.base, engine="transformers", num_cpus=0.1)}
         for name, rate in TEACHERS.items():
             options = {"error_rate": rate}
             models[name] = ModelConfig(source=str(no_scenes), engine="oracle", options=options, num_cpus=0.1)
@@ -89,6 +90,7 @@ def endpoints(policy: Path) -> Iterator[dict[str, str]]:
             served = serve_app.serve_models(models)
             for one in served.values():
                 serve_app.wait_until_ready(one.url)
+            serve_app.publish(served["student"].app, policy)
             yield {name: one.url for name, one in served.items()}
         finally:
             session.stop()
@@ -116,11 +118,18 @@ def located(asked: Sequence[Task], texts: Sequence[str], urls: Mapping[str, str]
     written = [(task, told) for task, text in zip(asked, texts, strict=True) if (told := usable(task, text))]
     print(f"\n{len(written)} of {len(asked)} answers are right and worked out in {FEWEST_STEPS} steps or more")
     result: dict[str, object] = {"asked": len(asked), "usable": len(written)}
-    for name in ("working", "fact"):
-        cases = corrupted(written, seed, are_facts=name == "fact")
-        for teacher, rate in TEACHERS.items():
-            print(f"\nOne wrong {name}, teacher {teacher} ({rate:.0%} of the prompts the wrong way round)")
-            result[f"{name}_{teacher}"] = measured(cases, urls[teacher], seed)
+    working, facts = (corrupted(written, seed, are_facts=are_facts) for are_facts in (False, True))
+    tables = (
+        ("working", "One wrong step of working", working, "careful"),
+        ("working_careless", f"The same, {TEACHERS['careless']:.0%} of the prompts misread", working, "careless"),
+        ("facts", "One wrong fact", facts, "careful"),
+        ("own", "Mistakes of the student's own", own_mistakes(asked, texts), "careful"),
+    )
+    for name, title, cases, teacher in tables:
+        print(f"\n{title}, n = {len(cases)}")
+        result[name] = measured(cases, urls[teacher], seed)
+    result["silent_without_slip"] = silence(working, urls["careful"], seed)
+    print(f"\nno step named in rationales without a slip: {result['silent_without_slip']:.3f}")
     return result
 
 
@@ -130,7 +139,6 @@ class Wire:
 
     ids: Set[str]
     """Of the items."""
-    requests: int = 0
     telling: list[bytes] = field(default_factory=list)
 
     def open(self) -> httpx2.AsyncBaseTransport:
@@ -148,7 +156,6 @@ class Watched(httpx2.AsyncHTTPTransport):
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """As every transport."""
         content = await request.aread()
-        self._wire.requests += 1
         if tells_more(content, self._wire.ids):
             self._wire.telling.append(content)
         return await super().handle_async_request(request)
@@ -162,16 +169,13 @@ def tells_more(content: bytes, ids: Set[str]) -> bool:
 
 
 def measured(cases: Sequence[Case], url: str, seed: int) -> dict[str, object]:
-    """Ask one teacher about all cases and print what came of it. Exits when a request held more than text."""
-    wire = Wire({case.graded.sample.id for case in cases})
-    teacher = ChatSpec("teacher", url, url.split("/")[-2], route=wire)
-    switched = ask_teacher([case.graded for case in cases], teacher, "answer_switch", seed)
-    unchanged = ask_teacher([case.unchanged for case in cases], teacher, "answer_switch", seed)
-    lucky = [ask_teacher([case.graded for case in cases], teacher, "random", seed + draw) for draw in range(DRAWS)]
-    if wire.telling:
-        raise SystemExit(f"{len(wire.telling)} requests held more than text: {wire.telling[0].decode()}")
+    """Have all methods locate what went wrong, and print the tables."""
+    graded = [case.graded for case in cases]
+    switched = ask_teacher(graded, url, "answer_switch", seed)
+    lucky = [ask_teacher(graded, url, "random", seed + draw) for draw in range(DRAWS)]
     steps = {
         "answer_switch": [location.step for location in switched],
+        # these read the very trace that answer_switch had the teacher give
         "largest_jump": [rules.largest_jump(location.margins) for location in switched],
         "change_point": [rules.change_point(location.margins) for location in switched],
     }
@@ -180,15 +184,23 @@ def measured(cases: Sequence[Case], url: str, seed: int) -> dict[str, object]:
     tables["method"] = {name: row(cases, found, random) for name, found in steps.items()}
     for name, table in tables.items():
         told(name, table)
-    silent = fmean(location.step is None for location in unchanged)
-    print(f"\nno step named in rationales without a slip: {silent:.3f}; requests, all of them text: {wire.requests}")
-    return {**tables, "silent_without_slip": silent, "requests": wire.requests}
+    return {**tables, "requests": sum(location.calls for location in switched)}
 
 
-def ask_teacher(graded: Sequence[Graded], teacher: ChatSpec, method: str, seed: int) -> list[MistakeLocation]:
-    """Locations in the order of the answers."""
+def silence(cases: Sequence[Case], url: str, seed: int) -> float:
+    """Share of rationales without a slip, but with the wrong answer at their end, in which no step is named."""
+    found = ask_teacher([case.unchanged for case in cases if case.unchanged], url, "answer_switch", seed)
+    return fmean(location.step is None for location in found)
+
+
+def ask_teacher(graded: Sequence[Graded], url: str, method: str, seed: int) -> list[MistakeLocation]:
+    """Locations in the order of the answers. Exits when a request tells the teacher more than text."""
+    wire = Wire({one.sample.id for one in graded})
+    door = ChatSpec("teacher", url, url.split("/")[-2], route=wire)
     settings = LocateSettings(method, seed=seed)
-    found = asyncio.run(locate_mistakes(graded, teacher, LocalMapper(), settings, workers=(1, 1), concurrency=16))
+    found = asyncio.run(locate_mistakes(graded, door, LocalMapper(), settings, workers=(1, 1), concurrency=16))
+    if wire.telling:
+        raise SystemExit(f"{len(wire.telling)} requests told more than text: {wire.telling[0].decode()}")
     return [found[one.sample.id] for one in graded]
 
 

@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 from fine_student import FEWEST_STEPS, SKILLS, Task, followed
 
+from dpe_ray.diagnose.mistakes.steps import split_steps
+from dpe_ray.grading.rules import grade
 from dpe_ray.micro.world.fine_steps import Told, retell
 from dpe_ray.types import Answer, AnswerKind, Graded, Sample, Verdict, VerdictKind
 
@@ -20,13 +22,13 @@ class Case(NamedTuple):
 
     skill: str
     graded: Graded
-    unchanged: Graded
-    """What the student wrote, with the same wrong answer at its end."""
     step: int
     """1-based."""
     num_steps: int
     num_possible: int
     """Steps among which the wrong one was drawn."""
+    unchanged: Graded | None = None
+    """What the student wrote, with the same wrong answer at its end."""
 
 
 def usable(task: Task, text: str) -> Told | None:
@@ -48,7 +50,7 @@ def corrupted(written: Sequence[tuple[Task, Told]], seed: int, *, are_facts: boo
         sample = offered(replace(task.prompt.sample, rationale=""), told.value, slipped.value, others, rng)
         graded = Graded(sample, slipped.completion(slipped.value), Verdict(VerdictKind.WRONG, "slip@1"))
         unchanged = replace(graded, text=told.completion(slipped.value))
-        cases.append(Case(task.skill, graded, unchanged, step, len(told.steps), len(slips)))
+        cases.append(Case(task.skill, graded, step, len(told.steps), len(slips), unchanged))
     return cases
 
 
@@ -71,3 +73,15 @@ def offered(sample: Sample, right: str, wrong: str, others: Sequence[str], rng: 
     rng.shuffle(options)
     letter = "ABCD"[options.index(right)]
     return replace(sample, options=tuple(options), answer=Answer(AnswerKind.CHOICE, letter))
+
+
+def own_mistakes(asked: Sequence[Task], texts: Sequence[str]) -> list[Case]:
+    """Wrong answers as the student gave them; the mistake is the first step that the right rationale does not hold."""
+    cases = []
+    for task, text in zip(asked, texts, strict=True):
+        steps, verdict = [step.text for step in split_steps(text)], grade(task.prompt.sample, text)
+        wrong = [place for place, step in enumerate(steps, start=1) if step not in task.right.steps]
+        if verdict.kind is VerdictKind.WRONG and wrong and len(steps) >= FEWEST_STEPS:
+            graded = Graded(task.prompt.sample, text, verdict)
+            cases.append(Case(task.skill, graded, wrong[0], len(steps), len(steps)))
+    return cases

@@ -97,6 +97,13 @@ def test_a_rationale_that_is_wrong_or_short_gets_no_slip(bench, asked):
     assert bench.slips.usable(task, wrong.graded.text) is None
 
 
+def test_the_mistake_in_a_wrong_answer_is_the_first_step_that_is_not_true(bench, asked):
+    assert bench.slips.own_mistakes(asked, [perfect(task) for task in asked]) == []
+    case = bench.slips.corrupted(rationales(bench, asked[:1]), 0, are_facts=False)[0]
+    (own,) = bench.slips.own_mistakes(asked[:1], [case.graded.text])
+    assert (own.step, own.num_steps) == (case.step, case.num_steps)
+
+
 def body(content, **fields) -> bytes:
     return json.dumps({"model": "t", "messages": [{"role": "user", "content": content}], **fields}).encode()
 
