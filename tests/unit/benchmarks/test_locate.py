@@ -50,6 +50,17 @@ def test_a_lesson_is_what_the_trainer_would_have_the_student_write(asked):
     assert [completion_text(task.prompt.sample) for task in asked] == [perfect(task) for task in asked]
 
 
+def test_a_student_is_tuned_once_per_folder_and_is_an_adapter_on_the_shipped_one(bench, tmp_path):
+    made = bench.student.make_student(tmp_path, 3, lessons=4)
+    assert (made["lessons"], made["updates"]) == (4, 1)
+    assert bench.student.make_student(tmp_path, 3, lessons=400) == made
+    policy = bench.student.policy_of(tmp_path, 3)
+    assert Path(policy.adapter, "adapter_model.safetensors").exists()
+    learned = {file.name for file in (tmp_path / "lessons").iterdir()}
+    fresh = bench.student.fresh_tasks(tmp_path, 3, 5)
+    assert learned.isdisjoint(task.prompt.sample.images[0].sha256 for task in fresh)
+
+
 def test_writing_counts_what_is_valid_true_and_right(bench, asked):
     good = bench.student.writing(asked, [perfect(task) for task in asked])["all"]
     assert (good["valid"], good["true_steps"], good["right"]) == (1, 1, 1)
