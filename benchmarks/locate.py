@@ -2,7 +2,8 @@
 
     python benchmarks/locate.py [--seed 0] [--tasks 440] [--student-dir DIR]
 
-1. The micro student is tuned to write fine steps (`fine_student.py`), once per seed and folder: CPU MINUTES.
+1. The micro student is tuned to write fine steps (`fine_student.py`), once per seed and folder: seven minutes on one
+   core.
 2. Through its Serve endpoint it answers fresh items with the prompt that asks for fine steps, greedily, asked by the
    official OpenAI client.
 3. Right answers in five steps or more, worked out from the facts that the student states, get one wrong step: all up to
@@ -98,9 +99,9 @@ def endpoints(policy: PolicyRef) -> Iterator[dict[str, str]]:
 
 async def answers(asked: Sequence[Task], url: str) -> list[str]:
     """What the student writes at temperature 0, in the order of the tasks."""
-    client, places = AsyncOpenAI(base_url=url, api_key="none", timeout=300), asyncio.Semaphore(64)
+    places = asyncio.Semaphore(64)
 
-    async def answer(task: Task) -> str:
+    async def answer(client: AsyncOpenAI, task: Task) -> str:
         (picture,) = task.prompt.sample.images
         image = {"type": "image_url", "image_url": {"url": data_uri(read_bytes(picture), picture.media_type)}}
         turn = {"role": "user", "content": [image, {"type": "text", "text": task.prompt.text}]}
@@ -110,7 +111,8 @@ async def answers(asked: Sequence[Task], url: str) -> list[str]:
             )
         return reply.choices[0].message.content or ""
 
-    return await asyncio.gather(*[answer(task) for task in asked])
+    async with AsyncOpenAI(base_url=url, api_key="none", timeout=300) as client:
+        return await asyncio.gather(*[answer(client, task) for task in asked])
 
 
 def located(asked: Sequence[Task], texts: Sequence[str], urls: Mapping[str, str], seed: int) -> dict[str, object]:
