@@ -8,7 +8,8 @@
    official OpenAI client.
 3. Right answers in five steps or more, worked out from the facts that the student states, get one wrong step: all up to
    it is left as the student wrote it, all behind it follows from it and ends at a wrong answer. Which step is drawn
-   uniformly over those that can be wrong. Half of the items are open-ended (K = 2), half have four options.
+   uniformly over those that can be wrong. Every second item is open-ended (K = 2); the others
+   have four options where their skill has answers enough.
 4. Each method locates the step through the Serve endpoint of the oracle, which is started without a single scene. Every
    request on the wire is checked: nothing but the prompt's text, no image, no id. Only this file knows the step.
 
