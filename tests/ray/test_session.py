@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 
@@ -72,3 +73,9 @@ def test_the_micro_job_fits_two_cpus():
     asked = session.asked_by(load_config("jobs/micro.yaml"))
     assert {name.split(" ")[0] for name in asked} == {"models.student", "models.teacher", "supply.workers", "train"}
     assert sum(cpus for cpus, _ in asked.values()) <= 2
+
+
+def test_processes_of_a_ray_without_dashboard_need_not_wait_for_one(ray_session):
+    seen = ray.get(ray.remote(num_cpus=0)(lambda: os.environ.get(session.API_SERVER)).remote())
+    assert seen == "http://127.0.0.1:9"
+    assert os.environ.get(session.API_SERVER) != seen
