@@ -1,8 +1,9 @@
 """From YAML, preset and `--set` to a checked run; whatever is wrong is one line that names file and key."""
 
+from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 from pydantic import ValidationError
@@ -26,17 +27,44 @@ def parse_config(tree: dict[str, Any], where: str) -> RunConfig:
     try:
         return RunConfig.model_validate(tree)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
+        errors = error.errors(include_url=False)
+        first = next((one for one in errors if one["type"] == "extra_forbidden"), errors[0])
         key = ".".join(str(part) for part in first["loc"]) or "(top level)"
-        message = "no such key" if first["type"] == "extra_forbidden" else first["msg"].removeprefix("Value error, ")
+        message = _unknown(first["loc"]) if first["type"] == "extra_forbidden" else first["msg"]
+        message = message.removeprefix("Value error, ")
         value = "" if first["type"] in ("extra_forbidden", "missing", "value_error") else f" (got {first['input']!r})"
         more = f" (+{error.error_count() - 1} more)" if error.error_count() > 1 else ""
         raise ConfigError(f"{where}: {key}: {message}{value}{more}") from None
 
 
+def _unknown(place: tuple[int | str, ...]) -> str:
+    """What a key that nobody knows may have been meant to be."""
+    part: Any = RunConfig
+    for key in place[:-1]:
+        kind = part.model_fields[key].annotation if hasattr(part, "model_fields") and key in part.model_fields else part
+        parts = [kind, *get_args(kind)]
+        part = next((each for each in parts if hasattr(each, "model_fields")), kind)
+    known = sorted(getattr(part, "model_fields", ()))
+    near = get_close_matches(str(place[-1]), known, 1)
+    if near:
+        return f"no such key; did you mean {near[0]}?"
+    return f"no such key; there are {', '.join(known)}" if known else "no such key"
+
+
+class _OneOfEach(yaml.SafeLoader):
+    """Refuses a mapping that states a key twice, where YAML would silently take the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
+        twice = [key for key in keys if keys.count(key) > 1]
+        if twice:
+            raise yaml.YAMLError(f"{twice[0]} stands twice, line {node.start_mark.line + 1} and below")
+        return super().construct_mapping(node, deep)
+
+
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        tree = yaml.load(path.read_text(encoding="utf-8"), _OneOfEach)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}); give the path of a run YAML") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -30,7 +30,7 @@ class ModelConfig(Part):
     source: str = ""
     """Directory, hub id or `builtin:NAME` of the weights; for a model that this run serves."""
     revision: str = ""
-    """Of a hub id: branch, tag or commit; the student's only."""
+    """Of a hub id: branch, tag or commit; for engines that read from a hub."""
     engine: str = ""
     """transformers, or the name of an engine that a package registers."""
     options: dict[str, Any] = {}

@@ -1,8 +1,9 @@
 """A whole run: its parts, and what they must be to each other."""
 
+import re
 from typing import Annotated, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from dpe_ray.config.diagnose import DiagnoseConfig
 from dpe_ray.config.models import PROMPTS, ROLES, ModelConfig
@@ -40,6 +41,7 @@ class RunConfig(Part):
 
     preset: str = ""
     name: str
+    """Names the run's folder and its job: a word of letters, digits, `.`, `_` and `-`."""
     seed: int = 0
     rounds: Positive = 1
     models: dict[str, ModelConfig]
@@ -61,6 +63,13 @@ class RunConfig(Part):
     budget: BudgetConfig = BudgetConfig()
     runtime: RuntimeConfig = RuntimeConfig()
 
+    @field_validator("name")
+    @classmethod
+    def _one_word(cls, name: str) -> str:
+        if not re.fullmatch(r"\w[\w.-]*", name):
+            raise ValueError(f"{name!r} names no folder; use letters, digits, . _ and -")
+        return name
+
     @model_validator(mode="after")
     def _references(self) -> Self:
         if "student" not in self.models:
@@ -75,7 +84,8 @@ class RunConfig(Part):
             raise ValueError(f"prompts.{unknown[0]}: no such prompt; prompts are {', '.join(PROMPTS)}")
         for role in ROLES:
             if self.model_of(role) not in self.models:
-                raise ValueError(f"roles.{role}: no model {self.model_of(role)!r} under models; set roles.default")
+                stated = role if role in self.roles else "default"
+                raise ValueError(f"roles.{stated}: no model {self.model_of(role)!r} under models; set roles.default")
         if self.plan.replay > 0 and self.support is None:
             raise ValueError("plan.replay needs support: a labelled set to replay from")
         if "retrieve" in self.supply.order and self.support is None:

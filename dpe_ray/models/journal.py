@@ -82,6 +82,14 @@ class Journal:
             self._close()
 
     def _catch_up(self) -> None:
+        try:
+            self._read_on()
+        except StoreError:
+            raise
+        except OSError as error:
+            raise StoreError(f"journal {self._folder}: cannot be read ({error}); check the disk and resume") from error
+
+    def _read_on(self) -> None:
         for path in _files(self._folder):
             if path.stat().st_size > (start := self._read.get(path, 0)):
                 lines, self._read[path] = _read_lines(path, start)

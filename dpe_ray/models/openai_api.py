@@ -196,7 +196,8 @@ def _told(error: ValidationError) -> str:
     if first["type"] == "json_invalid":
         return f"body: is no JSON ({first['ctx']['error']})"
     key = " ".join(".".join(str(part)[:_TOLD] for part in first["loc"]).split()) or "body"
-    return f"{key}: {'this endpoint does not support it' if first['type'] == 'extra_forbidden' else first['msg']}"
+    why = "this endpoint does not support it" if first["type"] == "extra_forbidden" else first["msg"]
+    return f"{key}: {' '.join(why.split())[:_TOLD]}"
 
 
 def _schema(form: PlainText | JsonObject | JsonSchema | None) -> dict[str, Any] | None:

@@ -34,8 +34,7 @@ class TransformersEngine:
     """
 
     def __init__(self, source: str, options: dict[str, Any]) -> None:
-        if unknown := sorted(set(options) - set(_DEFAULTS)):
-            raise ConfigError(f"engine transformers: no option {unknown[0]!r}; there are {', '.join(_DEFAULTS)}")
+        self.check_options(options)
         self._options = _DEFAULTS | options
         torch.set_num_threads(self._options["threads"])
         self._model_lock = threading.Lock()
@@ -44,6 +43,12 @@ class TransformersEngine:
         self._batches: asyncio.Task[None] | None = None
         self._version = 0
         self._policy = self._load(PolicyRef(source, revision=self._options["revision"]))
+
+    @staticmethod
+    def check_options(options: dict[str, Any]) -> None:
+        """Raise ConfigError for an option that there is not."""
+        if unknown := sorted(set(options) - set(_DEFAULTS)):
+            raise ConfigError(f"engine transformers: no option {unknown[0]!r}; there are {', '.join(_DEFAULTS)}")
 
     @property
     def version(self) -> int:

@@ -1,12 +1,13 @@
 """The unlabelled pool, drawn from in a seeded order that goes on where the last round stopped."""
 
-import logging
 from collections.abc import Iterator
 from functools import cached_property
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from dpe_ray.errors import PoolError
+from dpe_ray.models.images import decode
 from dpe_ray.pool.blocks import Block, find_blocks
 from dpe_ray.pool.cursor import BEGINNING, Cursor, Turn, read_lap
 from dpe_ray.pool.duplicates import SeenImages
@@ -15,7 +16,8 @@ from dpe_ray.pool.layouts.fields import PoolRow
 from dpe_ray.pool.rows import read_block
 from dpe_ray.types import ImageRef, Rejection
 
-log = logging.getLogger(__name__)
+CHECKED = 64
+"""Images that a check looks at before it says that none can be read."""
 
 
 class Drawn(NamedTuple):
@@ -58,8 +60,21 @@ class ImagePool:
         return find_blocks(self._source)
 
     def check(self) -> None:
-        """Look for images now rather than at the first draw. Raises PoolError when there is none."""
-        log.debug("%s: %d parts", self._source, len(self.blocks))
+        """Look for images now rather than at the first draw. Raises PoolError when there is none, or none to be read.
+
+        Costs one image where the first one is sound; gives up after `CHECKED`, spread over the pool.
+        """
+        step = -(-len(self.blocks) // CHECKED)
+        rows = islice((row for block in self.blocks[::step] for row in read_block(block)), CHECKED)
+        looked, reason = 0, "no rows"
+        for looked, row in enumerate(rows, 1):
+            try:
+                decode(_bytes(row))
+            except PoolError as error:
+                reason = f"{row.where}: {error}" if looked == 1 else reason
+            else:
+                return
+        raise PoolError(f"{self._source}: none of the images can be read, {looked} looked at ({reason})")
 
     def seen(self, stored: Path | None = None) -> SeenImages:
         """What a pass has seen: nothing at its beginning, or what `SeenImages.save` wrote. Raises StoreError."""
@@ -136,6 +151,10 @@ class ImagePool:
         return image
 
     def _stored(self, row: PoolRow) -> ImageRef:
-        if row.error:
-            raise PoolError(row.error)
-        return self._store.put(row.data, licence=row.licence, source=row.where)
+        return self._store.put(_bytes(row), licence=row.licence, source=row.where)
+
+
+def _bytes(row: PoolRow) -> bytes:
+    if row.error:
+        raise PoolError(row.error)
+    return row.data

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dpe_ray.config import RunConfig
 from dpe_ray.models.journal import read_journal
 from dpe_ray.rounds.record import Cost
 from dpe_ray.rounds.store import write_text
@@ -22,6 +23,11 @@ class Price:
     input: float = 0.0
     output: float = 0.0
     image: float = 0.0
+
+
+def prices(config: RunConfig) -> dict[str, Price]:
+    """What each entry of `models` charges."""
+    return {name: Price(**model.price.model_dump()) for name, model in config.models.items()}
 
 
 _SUMMED = ("paid", "attempts", "prompt_tokens", "completion_tokens", "seconds")

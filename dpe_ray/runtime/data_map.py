@@ -5,6 +5,7 @@ carries the numbers of rows, `row_feed` the rows.
 """
 
 import asyncio
+import logging
 import pickle
 import secrets
 from collections.abc import AsyncIterator, Iterable, Iterator
@@ -21,6 +22,8 @@ from dpe_ray.runtime.daemon import in_daemon
 from dpe_ray.runtime.owner import owner
 from dpe_ray.runtime.row_feed import Feeder, RowFeed
 from dpe_ray.runtime.serve_route import last_line
+
+log = logging.getLogger(__name__)
 
 CALLS_PER_ACTOR = 4
 """Batches in flight per actor: more and smaller batches keep a slow row from holding back its neighbours."""
@@ -60,6 +63,7 @@ class RowWorker:
         except DpeError as error:
             return error
         except Exception as error:  # recording border: the driver raises it
+            log.exception("%s: a worker broke", self._spec.name)
             told = " ".join(f"{type(error).__name__}: {error}".split())
             return ClusterError(f"{self._spec.name}: a worker broke: {told}; see the Ray logs of this session")
         return result
@@ -120,14 +124,13 @@ class DataMapper:
 
     def _results(self, spec: MapSpec, feeder: Feeder, batch: int) -> Iterator[Row | DpeError]:
         for numbers in feeder.pipelines():
-            dataset = ray.data.from_items(
-                [{"id": number} for number in numbers], override_num_blocks=-(-len(numbers) // batch)
-            ).map_batches(
+            blocks = -(-len(numbers) // batch)
+            dataset = ray.data.from_items([{"id": n} for n in numbers], override_num_blocks=blocks).map_batches(
                 RowWorker,
                 fn_constructor_args=(spec, self._feed, feeder.map_id),
                 batch_size=batch,
                 compute=ActorPoolStrategy(
-                    min_size=spec.workers[0],
+                    min_size=min(spec.workers[0], blocks),
                     max_size=spec.workers[1],
                     max_tasks_in_flight_per_actor=_QUEUED_PER_ACTOR,
                     max_concurrent_calls_per_actor=CALLS_PER_ACTOR,

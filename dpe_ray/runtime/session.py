@@ -9,8 +9,8 @@ import secrets
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 
 from dpe_ray.config import RunConfig
 from dpe_ray.errors import ClusterError
@@ -30,6 +30,7 @@ QUIET = {
 }
 """Keeps what Ray tells about itself away from the user's terminal."""
 DATA_WORKER_CPUS = 0.25
+API_SERVER = "RAY_API_SERVER_ADDRESS"
 Asked = dict[str, tuple[float, float]]
 """(CPUs, GPUs) by part."""
 
@@ -73,6 +74,11 @@ def open(config: RunConfig, asks: Callable[[RunConfig], Asked] = asked_by) -> It
             stop()
 
 
+def joins() -> bool:
+    """Whether `open` joins a Ray that is there, as in a job, rather than starting one."""
+    return bool(os.environ.get("RAY_ADDRESS"))
+
+
 def start(*, num_cpus: int | None = None, object_store_mb: int = 256, address: str = "") -> bool:
     """Join the Ray at `address`, at $RAY_ADDRESS (as in a job), or start one here; True when it was started here.
 
@@ -96,11 +102,28 @@ def _connect(address: str, num_cpus: int | None, object_store_mb: int) -> None:
     quiet = {"logging_level": "warning", "log_to_driver": False, "namespace": "dpe_ray"}
     here = {"num_cpus": num_cpus, "include_dashboard": False, "object_store_memory": object_store_mb * 2**20}
     try:
-        with _own_sigterm():
+        with _own_sigterm(), nullcontext() if address else _no_dashboard():
             ray.init(address or "local", **quiet, **({} if address else here))
     except Exception as error:  # Ray raises just that when its node does not come up
         reason = " ".join(str(error).split())[:300]
         raise ClusterError(f"ray at {address or 'this machine'}: {reason}; check address and token") from error
+
+
+@contextmanager
+def _no_dashboard() -> Iterator[None]:
+    """Tell the processes of a Ray without a dashboard an address that refuses at once.
+
+    Ray Train asks the dashboard whether its controller lives; where none is, each training ends 12 s later, since the
+    address is looked for 20 times, every 2 s.
+    """
+    before = os.environ.get(API_SERVER)
+    os.environ[API_SERVER] = "http://127.0.0.1:9"
+    try:
+        yield
+    finally:
+        os.environ.pop(API_SERVER)
+        if before is not None:
+            os.environ[API_SERVER] = before
 
 
 @contextmanager
@@ -143,6 +166,8 @@ def prepare_environment(*, throw_away_token: bool) -> None:
     """
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
+    # a thread that outlives the run, as after an interrupt, would join or start another Ray by its next call
+    os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
     if throw_away_token and "ray" not in sys.modules:
         os.environ.setdefault("RAY_AUTH_MODE", "token")
         if "RAY_AUTH_TOKEN_PATH" not in os.environ:
@@ -153,15 +178,22 @@ def require(asked: Asked) -> None:
     """Raise ClusterError, saying what is missing, when the cluster as it is cannot hold all parts together."""
     import ray
 
-    there = ray.cluster_resources()
+    for message in lacking(asked, ray.cluster_resources()):
+        raise ClusterError(message)
+
+
+def lacking(asked: Asked, there: Mapping[str, float]) -> list[str]:
+    """What is missing where `there` are so many `CPU` and `GPU`: a line for each of the two that is short."""
+    messages = []
     for kind, index in (("CPU", 0), ("GPU", 1)):
         total, have = sum(parts[index] for parts in asked.values()), there.get(kind, 0.0)
         if total > have + 1e-6:
             parts = ", ".join(f"{name} = {part[index]:g}" for name, part in asked.items() if part[index])
-            raise ClusterError(
+            messages.append(
                 f"the run asks for {total:g} {kind}s ({parts}) and the cluster has {have:g}: "
                 f"{total - have:g} are missing; lower num_{kind.lower()}s, replicas or workers"
             )
+    return messages
 
 
 def _calm_libraries() -> None:

@@ -14,8 +14,8 @@ class Quotas:
     """The plain `QuotaBook`. No method awaits anything, so within one event loop every method is atomic.
 
     More slots may hold a place in a cell than it wants samples: most slots fail, and `commit` refuses what comes late.
-    The book closes for good when the budget would not pay for one more slot beside those that ended. Slots under way
-    may together want more than is left: the `CallBudget` bounds what they get.
+    The book closes for good with the first slot that the budget might not let end, beside those that ended and those
+    under way. A slot may want more than was expected: the `CallBudget` bounds what it gets.
     """
 
     def __init__(self, quotas: Mapping[str, int], slots_per_sample: float, calls: int) -> None:
@@ -37,7 +37,11 @@ class Quotas:
 
     async def begin(self, slot: int) -> tuple[str, ...]:
         """As `QuotaBook.begin`."""
-        cells = self._offered.setdefault(slot, self._open())
+        if slot not in self._offered:
+            promised = CALLS_PER_SLOT * len(self._in_flight)
+            self._is_closed = self._is_closed or self._is_spent(promised)
+            self._offered[slot] = self._open()
+        cells = self._offered[slot]
         if cells:
             self._in_flight.add(slot)
         return cells
@@ -87,8 +91,8 @@ class Quotas:
     def _open(self) -> tuple[str, ...]:
         return () if self._is_spent() else self._unfilled()
 
-    def _is_spent(self) -> bool:
-        return self._is_closed or sum(self._spent.values()) + CALLS_PER_SLOT > self._budget
+    def _is_spent(self, promised: int = 0) -> bool:
+        return self._is_closed or sum(self._spent.values()) + promised + CALLS_PER_SLOT > self._budget
 
     def _unfilled(self) -> tuple[str, ...]:
         wanted = self._wanted()

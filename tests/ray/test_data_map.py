@@ -40,6 +40,12 @@ async def test_no_rows_start_nothing(ray_session):
     assert [row async for row in DataMapper(0.1).map(spec(doubling, 3), [])] == []
 
 
+async def test_fewer_rows_than_workers_start_no_idle_one(ray_session, recwarn):
+    few = MapSpec(doubling, 3, workers=(3, 3), concurrency=4, name="test map")
+    assert [row["value"] async for row in DataMapper(0.1).map(few, [{"id": 2}])] == [6]
+    assert [str(w.message) for w in recwarn if "concurrent actors" in str(w.message)] == []
+
+
 async def test_closing_the_iterator_ends_the_pipeline(ray_session):
     results = DataMapper(0.1).map(spec(doubling, 1), [{"id": i} for i in range(5000)])
     seen = 0

@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+
 import pytest
 import ray
 from ray._private.worker import print_to_stdstream
@@ -18,6 +22,15 @@ def test_what_does_not_fit_is_said_with_its_parts(ray_session):
         session.require({"models.big": (5.0, 0.0), "train": (1.0, 0.0)})
     with pytest.raises(ClusterError, match="GPU"):
         session.require({"models.big": (1.0, 1.0)})
+
+
+def test_a_call_that_comes_after_the_end_neither_joins_nor_starts_another_ray():
+    late = (
+        "from dpe_ray.runtime import session as s; s.prepare_environment(throw_away_token=True); import ray; ray.put(1)"
+    )
+    done = subprocess.run([sys.executable, "-c", late], capture_output=True, text=True, timeout=100)
+    assert done.returncode == 1
+    assert "Ray has not been started yet" in done.stderr
 
 
 def raylet_says(line):
@@ -60,3 +73,9 @@ def test_the_micro_job_fits_two_cpus():
     asked = session.asked_by(load_config("jobs/micro.yaml"))
     assert {name.split(" ")[0] for name in asked} == {"models.student", "models.teacher", "supply.workers", "train"}
     assert sum(cpus for cpus, _ in asked.values()) <= 2
+
+
+def test_processes_of_a_ray_without_dashboard_need_not_wait_for_one(ray_session):
+    seen = ray.get(ray.remote(num_cpus=0)(lambda: os.environ.get(session.API_SERVER)).remote())
+    assert seen == "http://127.0.0.1:9"
+    assert os.environ.get(session.API_SERVER) != seen

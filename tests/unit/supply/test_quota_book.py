@@ -50,25 +50,34 @@ async def test_a_cell_is_exhausted_after_quota_times_cap_reservations():
     assert (await book.state()).closed_by == "exhausted"
 
 
-async def test_the_budget_closes_the_book_when_it_would_not_pay_for_another_slot():
+async def test_the_budget_closes_the_book_when_it_might_not_let_another_slot_end():
     book = Quotas({"a/x": 5}, 4, 12)
-    for slot in range(4):
-        assert await place(book, "a/x", slot), "what slots under way may cost is not known before they end"
-    await book.release(0, 8)
-    assert not (await book.state()).closed_by, "8 are spent and 4 are left"
-    await book.release(1, 1)
-    assert (await book.state()).closed_by == "budget"
+    for slot in range(3):
+        assert await place(book, "a/x", slot)
+    assert not (await book.state()).closed_by
+    assert await book.begin(3) == (), "three slots under way may want all 12"
+    for slot in range(3):
+        await book.release(slot, 1)
+    assert (await book.state()).closed_by == "budget", "a reader may have seen it closed"
     assert await book.begin(4) == ()
 
 
+async def test_slots_that_end_cheaply_leave_room_for_more():
+    book = Quotas({"a/x": 5}, 9, 12)
+    for slot in range(9):
+        assert await place(book, "a/x", slot)
+        await book.release(slot, 1)
+    assert await book.begin(9) == (), "9 and 4 are more than 12"
+    assert (await book.state()).closed_by == "budget"
+
+
 async def test_looking_at_the_book_changes_nothing():
-    looked, untouched = (Quotas({"a/x": 2}, 4, 4) for _ in range(2))
+    looked, untouched = (Quotas({"a/x": 2}, 4, 8) for _ in range(2))
     for book in (looked, untouched):
-        for slot in range(2):
-            await book.begin(slot)
-            if book is looked:
-                assert await book.state() == await book.state()
-    assert await looked.begin(2) == await untouched.begin(2) == ("a/x",)
+        await book.begin(0)
+        if book is looked:
+            assert await book.state() == await book.state()
+    assert await looked.begin(1) == await untouched.begin(1) == ("a/x",)
 
 
 async def test_a_book_that_was_told_to_close_stays_closed():
@@ -79,9 +88,10 @@ async def test_a_book_that_was_told_to_close_stays_closed():
 
 
 async def test_supply_is_not_over_while_a_slot_in_flight_can_still_be_committed():
-    book = Quotas({"a/x": 2}, 4, 7)
+    book = Quotas({"a/x": 2}, 4, 8)
     assert await book.begin(0)
     await fill(book, "a/x", 1, calls=4)
+    assert await book.begin(2) == ()
     state = await book.state()
     assert (state.closed_by, state.over) == ("budget", False)
     assert await book.reserve("a/x", 0)
