@@ -22,7 +22,6 @@ from dpe_ray.plan.stage import make_plan
 from dpe_ray.plan.teachable import teachable
 from dpe_ray.rounds.stages import make_stages
 from dpe_ray.rounds.supplying import Suppliers
-from dpe_ray.runtime.train_job import method_settings
 from dpe_ray.seeds import child_seed
 from dpe_ray.supply.gates import sample_key
 from dpe_ray.supply.stage import supply
@@ -169,6 +168,8 @@ def lessons(config: RunConfig, world: World, samples: Sequence[Sample], calls: i
 
 def settings_at(config: RunConfig, lessons: int, steps: int) -> Settings:
     """The YAML's training with `steps` updates in all; a chain's supervised ones count among them."""
+    from dpe_ray.runtime.train_job import method_settings  # imports Ray, which nothing else here needs
+
     settings = method_settings(config.train)
     if isinstance(settings, SftSettings):
         epochs = max(1, round(steps * settings.batch_size / lessons))
