@@ -22,10 +22,10 @@ from dpe_ray.plan.stage import make_plan
 from dpe_ray.plan.teachable import teachable
 from dpe_ray.rounds.stages import make_stages
 from dpe_ray.rounds.supplying import Suppliers
-from dpe_ray.runtime.train_job import method_settings
 from dpe_ray.seeds import child_seed
 from dpe_ray.supply.gates import sample_key
 from dpe_ray.supply.stage import supply
+from dpe_ray.supply.supplier import Supplied, Supplier
 from dpe_ray.train.settings import ChainSettings, Settings, SftSettings
 from dpe_ray.types import CellDiagnosis, DataPlan, Diagnosis, Prompt, Sample
 
@@ -121,8 +121,7 @@ async def supplied(
     """Supply portion after portion until the calls are spent, the samples suffice, or a portion gives nothing."""
     if arm.labelled:
         return from_support(config, world)
-    suppliers, start = Suppliers(config, world.run, world.sets, world.machine()), world.calls
-    world.mapper.slots.clear()
+    suppliers = Suppliers(config, world.run, world.sets, world.machine())
     found: list[Priced] = []
     rejected: Counter[str] = Counter()
     slots: Counter[str] = Counter()
@@ -131,21 +130,28 @@ async def supplied(
     for index in range(1, 1000):
         rng = Random(child_seed(config.seed, "drawn", index))
         ordered = _ordered(plan, _drawn(plan, rng) if arm.drawn else _next(plan, dealt))
-        makers = [await suppliers.make(name, world.base, ordered, index) for name in config.supply.order]
-        if index == 1:
-            labelling = world.calls - start
-            total += labelling
-        before = world.calls
-        got = await supply(ordered, makers, {sample_key(p.sample) for p in found})
+        makers = [suppliers.make(name, world.base, ordered, index) for name in config.supply.order]
+        got, labelled, spent_here = await _asked(world, ordered, makers, found)
+        labelling += labelled
         rejected.update(r.gate for r in got.rejections)
-        priced, cells = _priced(got.samples, world.mapper.slots, total)
+        # the support set is labelled before anything of it is found, and found before anything is written
+        priced, cells = _priced(got.samples, world.mapper.slots, total + labelled)
         found += priced
         slots.update(cells)
-        world.mapper.slots.clear()
-        total += world.calls - before
+        total += spent_here
         if total >= most_calls or len(found) >= wanted or not got.proposed:
             break
     return Stream(tuple(found), spent, labelling, total, dict(rejected), dict(slots), plan.quotas)
+
+
+async def _asked(
+    world: World, plan: DataPlan, suppliers: Sequence[Supplier], found: Sequence[Priced]
+) -> tuple[Supplied, int, int]:
+    """Fill one portion: what came, the calls of labelling among its calls, and all its calls."""
+    world.mapper.slots.clear()
+    calls, labelled = world.calls, world.labelling_calls
+    got = await supply(plan, suppliers, {sample_key(priced.sample) for priced in found})
+    return got, world.labelling_calls - labelled, world.calls - calls
 
 
 def samples_at(calls: int, config: RunConfig) -> int:
@@ -169,6 +175,8 @@ def lessons(config: RunConfig, world: World, samples: Sequence[Sample], calls: i
 
 def settings_at(config: RunConfig, lessons: int, steps: int) -> Settings:
     """The YAML's training with `steps` updates in all; a chain's supervised ones count among them."""
+    from dpe_ray.runtime.train_job import method_settings  # imports Ray, which nothing else here needs
+
     settings = method_settings(config.train)
     if isinstance(settings, SftSettings):
         epochs = max(1, round(steps * settings.batch_size / lessons))

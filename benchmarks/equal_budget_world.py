@@ -90,6 +90,11 @@ class World:
         """Teacher calls so far."""
         return sum(self.teacher.counts.values())
 
+    @property
+    def labelling_calls(self) -> int:
+        """Calls so far of the role that lists the skills of support samples; in supply it does nothing else."""
+        return self.teacher.counts.get("skill_analyst", 0)
+
     def machine(self) -> Machine:
         """The ports of a round; nothing is trained or published through them."""
 

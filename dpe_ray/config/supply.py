@@ -43,6 +43,11 @@ class RetrieveConfig(Part):
     """Whose turn it is: each error's in turn; the first `k` of each error and no more; the best score of all."""
     k: Positive = 10
     """Samples per error of fixed_k."""
+    same_category: bool = False
+    """Only samples of a cell's own category, for a support set that is filed under the categories of the probe."""
+    screen: bool = False
+    """The student answers the whole support set first, `pass_rate_samples` times a sample and anew for every policy;
+    only what lies in the band of `pass_rate` is labelled and found. Costs student calls and saves teacher calls."""
     embedder: str = ""
     """Entry of `models` that gives the embeddings of dense and hybrid."""
 

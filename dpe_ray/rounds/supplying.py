@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 
 from dpe_ray.config import RetrieveConfig, RunConfig
@@ -12,6 +13,7 @@ from dpe_ray.rounds.ledger import STUDENT, SUPPORT
 from dpe_ray.rounds.machine import Machine, grant
 from dpe_ray.rounds.pool_progress import PoolProgress
 from dpe_ray.rounds.record import RoundRecord
+from dpe_ray.rounds.screening import screened
 from dpe_ray.rounds.sets import Sets
 from dpe_ray.rounds.store import RunFolder
 from dpe_ray.seeds import child_seed
@@ -31,13 +33,20 @@ from dpe_ray.types import DataPlan, PolicyRef, Sample
 
 
 class Suppliers:
-    """Makes a round's suppliers. The support set is labelled and indexed once for a run, when a cell is first short."""
+    """Makes a round's suppliers.
+
+    The support set is labelled and indexed once for a run, when a cell is first short; with `supply.retrieve.screen`
+    once for every policy, and only what lies in its band. A sample is labelled once for a run all the same.
+    """
 
     def __init__(self, config: RunConfig, run: RunFolder, sets: Sets, machine: Machine) -> None:
         self._config, self._run, self._sets, self._machine = config, run, sets, machine
         self._workers = (config.supply.workers.min, config.supply.workers.max)
         self._progress = PoolProgress(sets.pool, run, child_seed(config.seed, "pool"))
-        self._support: Support | None = None
+        self._support: dict[int, Support] = {}
+        """The latest alone, by policy version: 0 for all policies without screening."""
+        self._skills: dict[str, tuple[str, ...]] = {}
+        """What support samples were labelled with, by their ids."""
 
     def make(self, name: str, policy: PolicyRef, plan: DataPlan, index: int) -> Supplier:
         """One supplier by its name in `supply.order`."""
@@ -55,18 +64,26 @@ class Suppliers:
             gates={"format": check_format},
             forbidden=self._held_out,
             filling=filling(self._config.supply.retrieve),
+            same_category=self._config.supply.retrieve.same_category,
         )
 
     async def _indexed(self, policy: PolicyRef) -> Support:
         """The support set with its index, made when a cell is short for the first time."""
         settings = self._config.supply.retrieve
-        if self._support is None:
+        version = policy.version if settings.screen else 0
+        if version not in self._support:
+            found = await self._screened(policy) if settings.screen else self._sets.support
             async with self._base_served(policy):
-                samples = {sample.id: sample for sample in await self._labelled()}
+                samples = {sample.id: sample for sample in await self._labelled(found)}
             documents = {id_: "; ".join(s.skills) for id_, s in samples.items() if s.skills}
             embedder = self._machine.embedder(settings.embedder).open() if settings.index != "bm25" else None
-            self._support = await make_ranker(documents, embedder, settings), samples
-        return self._support
+            self._support = {version: (await make_ranker(documents, embedder, settings), samples)}
+        return self._support[version]
+
+    async def _screened(self, policy: PolicyRef) -> tuple[Sample, ...]:
+        """The support samples in the policy's band; the journal answers what it was asked in another round."""
+        student = self._machine.door(STUDENT, SUPPORT, policy.version)
+        return await screened(self._sets.support, policy.version, student, self._machine.mapper, self._config)
 
     @asynccontextmanager
     async def _base_served(self, policy: PolicyRef) -> AsyncIterator[None]:
@@ -80,16 +97,16 @@ class Suppliers:
         finally:
             await self._machine.publish(policy)
 
-    async def _labelled(self) -> tuple[Sample, ...]:
+    async def _labelled(self, samples: Sequence[Sample]) -> tuple[Sample, ...]:
         """Give support samples their skills; those that brought their own keep them.
 
         The journal answers a resumed run. Raises ModelUnavailable when hardly one could be labelled, BudgetExceeded.
         """
-        config, samples = self._config, self._sets.support
+        config = self._config
         bare = [sample for sample in samples if not sample.skills]
         await grant(self._machine.calls, self._run, config.budget.teacher_calls, SUPPORT)
         listed = await list_support_skills(
-            bare,
+            [sample for sample in bare if not self._skills.get(sample.id)],
             self._machine.door("skill_analyst", SUPPORT, 0),
             self._machine.mapper,
             load_taxonomy(config.taxonomy),
@@ -97,9 +114,10 @@ class Suppliers:
             concurrency=config.supply.concurrency,
             prompt_file=config.prompts.get("skill_lister", ""),
         )
-        require_skills(listed)
-        by_id = {sample.id: sample for sample in listed}
-        return tuple(by_id.get(sample.id, sample) for sample in samples)
+        self._skills |= {sample.id: sample.skills for sample in listed}
+        labelled = {sample.id: replace(sample, skills=self._skills[sample.id]) for sample in bare}
+        require_skills(list(labelled.values()))
+        return tuple(labelled.get(sample.id, sample) for sample in samples)
 
     @property
     def _held_out(self) -> frozenset[str]:

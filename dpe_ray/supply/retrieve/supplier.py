@@ -1,7 +1,7 @@
 """The supplier that finds samples in a support set: once that is labelled no model is asked, cheap gates refuse."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 
@@ -37,6 +37,7 @@ class RetrieveSupplier:
         gates: Mapping[str, Gate],
         forbidden: AbstractSet[str] = frozenset(),
         filling: Filling = round_robin,
+        same_category: bool = False,
     ) -> None:
         """Bind support set and gates.
 
@@ -47,8 +48,10 @@ class RetrieveSupplier:
                 sample that is proposed is shown to them once per call of `fill`.
             forbidden: sha256 of images and ids of samples that are never given, such as those of the validation set.
             filling: whose turn it is.
+            same_category: whether a cell takes samples of its own category only.
         """
         self._support, self._round, self._filling = support, round, filling
+        self._same_category = same_category
         self._gates: dict[str, Gate] = {"forbidden": _Forbidden(forbidden), **gates}
 
     async def fill(self, plan: DataPlan, wanted: Mapping[str, int], seen: AbstractSet[str]) -> Supplied:
@@ -62,11 +65,13 @@ class RetrieveSupplier:
             return Supplied((), (), 0, dict(wanted), "budget", 0)
         cells = [cell for cell in plan.cells if wanted.get(cell.cell, 0) > 0]
         queries = [Query(cell.cell, text) for cell in cells for text in queries_of(cell)]
+        categories = {cell.cell: cell.category for cell in cells} if self._same_category else {}
         found, checks = _Found(ranker), _Checks(self._gates)
         await found.ask({query.text for query in queries}, FIRST_HITS)
         while True:
             slots = _Slots(samples, self._round, checks, seen)
-            desk = Desk(queries, [found.hits[query.text] for query in queries], wanted, slots.admit)
+            rankings = [_of_category(found.hits[q.text], categories.get(q.cell, ""), samples) for q in queries]
+            desk = Desk(queries, rankings, wanted, slots.admit)
             await asyncio.to_thread(self._filling, desk)
             dry = {queries[query].text for query in desk.dry} & found.cut
             if not dry:
@@ -79,6 +84,11 @@ class RetrieveSupplier:
 def queries_of(cell: CellPlan) -> tuple[str, ...]:
     """The missing skills of a cell in words; without any, its own skill and instruction."""
     return cell.queries or (f"{cell.skill.replace('_', ' ')} {cell.instruction}".strip(),)
+
+
+def _of_category(hits: Sequence[Hit], category: str, samples: Mapping[str, Sample]) -> Sequence[Hit]:
+    """Hits among one category; all of them when it is empty."""
+    return [hit for hit in hits if samples[hit[0]].category == category] if category else hits
 
 
 class _Found:

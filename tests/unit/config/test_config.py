@@ -65,7 +65,8 @@ def test_the_preset_error_driven_pins_the_numbers_of_the_paper(tmp_path: Path) -
 def test_the_preset_unified_joins_both_methods(tmp_path: Path) -> None:
     config = load(tmp_path, preset="unified", support={"source": "s"})
     assert (config.diagnose.method, config.diagnose.needs, config.plan.method) == ("both", True, "posterior")
-    assert (config.supply.order, config.train.method) == (("retrieve", "annotate"), "chain")
+    assert (config.supply.order, config.train.method) == (("retrieve", "annotate"), "grpo")
+    assert (config.supply.retrieve.screen, config.supply.retrieve.same_category) == (True, True)
     assert (config.plan.floor, config.plan.replay, config.train.top_p) == (0.02, 0.25, 1.0)
 
 

@@ -68,6 +68,16 @@ class Models:
         return getattr(self, kind)(text, request)
 
     def student(self, text, request):
+        if request.n > 1 and "support" in text:
+            return self.wavering(text, request)
+        return self.settled(text)
+
+    def wavering(self, text, request):
+        """Right in none, one half or all of its answers by the item's number, one third of the items each."""
+        right = (0, request.n // 2, request.n)[int(re.search(r"(\d+)\?", text)[1]) % 3]
+        return [f"answer: {3 if place < right else 4}" for place in range(request.n)]
+
+    def settled(self, text):
         number = int(re.search(r"(\d+)\?", text)[1])
         right = ("chart" in text and number % 2 == 0) or ("map" in text and number % 4 < 2 * self.version)
         said = 3 if right else 4

@@ -92,3 +92,5 @@ async def test_a_round_of_unified_diagnoses_both_ways_measures_needs_and_retriev
     supplied = await stages.supply(BASE, make_plan(diagnosis, config.plan), 1)
     assert next(iter(supplied.by_supplier)) == "retrieve"
     assert supplied.by_supplier["retrieve"].accepted > 0
+    assert {s.difficulty.pass_rate for s in supplied.samples} == {4 / 9}
+    assert all(s.category == s.provenance.cell.partition("/")[0] for s in supplied.samples)

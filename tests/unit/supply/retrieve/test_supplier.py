@@ -132,6 +132,19 @@ async def test_a_ranking_that_was_cut_is_asked_deeper(support, monkeypatch):
     assert len(seen_by_gate) == len(set(seen_by_gate)) == shallow.proposed
 
 
+async def test_a_cell_takes_its_own_category_only_where_that_is_asked(support, monkeypatch):
+    monkeypatch.setattr(module, "FIRST_HITS", 2)
+    mixed = {
+        id_: replace(sample, category="chart_graph" if place % 8 == 0 else "map")
+        for place, (id_, sample) in enumerate(support.items())
+    }
+    anywhere = await fill(supplier_of(mixed), plan_of(8))
+    assert {s.category for s in anywhere.samples} == {"chart_graph", "map"}
+    own = await fill(supplier_of(mixed, same_category=True), plan_of(8))
+    assert {s.category for s in own.samples} == {"chart_graph"}
+    assert (len(own.samples), own.shortfall, own.rejections) == (5, {CHART: 3}, ())
+
+
 async def test_fixed_k_leaves_what_lies_beyond_k(support):
     got = await fill(supplier_of(support, filling=partial(fixed_k, k=3)), plan_of(5))
     assert (len(got.samples), got.shortfall) == (3, {CHART: 2})
