@@ -35,8 +35,15 @@ class SupplyWorkers(Workers):
 
 
 class RetrieveConfig(Part):
-    """How support samples are found by the skills that a cell lacks."""
+    """How labelled samples are found for a cell."""
 
+    source: Literal["support", "probe"] = "support"
+    """What is searched. probe is an ablation: the round's own probe items with their gold answers, as in tuning on the
+    validation set alone; the next round's probe may draw them again, so only gate and final suites say what it did."""
+    by: Literal["skills", "questions", "chance"] = "skills"
+    """skills: a cell's missing skills are looked for among those of the samples. The others are ablations in which no
+    sample is labelled. questions: the probe questions of the cell's category among those of the samples, as tasks are
+    selected by their instructions in INSTA (arXiv 2404.16418); chance: at random, as a static set is drawn."""
     index: Literal["bm25", "dense", "hybrid"] = "bm25"
     """bm25: by words; dense: by the cosine of embeddings; hybrid: both, fused by rank."""
     filling: Literal["round_robin", "fixed_k", "score_pool"] = "round_robin"
@@ -55,6 +62,8 @@ class RetrieveConfig(Part):
     def _embeds(self) -> Self:
         if self.index != "bm25" and not self.embedder:
             raise ValueError(f"index: {self.index} needs embedder: the entry of models that gives embeddings")
+        if self.index != "bm25" and self.by == "chance":
+            raise ValueError(f"index: {self.index} is not asked when samples are found by: chance; leave it out")
         return self
 
 

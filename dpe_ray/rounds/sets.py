@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from dpe_ray.config import RunConfig
+from dpe_ray.diagnose.probe import select_probe
 from dpe_ray.evaluate.suites import Suite, check_disjoint, suite_of
 from dpe_ray.pool.contamination import HeldOut
 from dpe_ray.pool.images import ImageStore
@@ -12,6 +13,7 @@ from dpe_ray.pool.samples import read_samples
 from dpe_ray.pool.sets import ImagePool
 from dpe_ray.pool.sources import resolve
 from dpe_ray.rounds.store import RunFolder
+from dpe_ray.seeds import child_seed
 from dpe_ray.types import Sample
 
 
@@ -71,3 +73,8 @@ def load_sets(config: RunConfig, run: RunFolder) -> Sets:
     held_out = HeldOut.build((*probe, *gate, *final))
     clean = tuple(sample for sample in support if held_out(sample) is None)
     return Sets(pool, clean, len(support) - len(clean), probe, gate, final, names, held_out)
+
+
+def round_probe(config: RunConfig, sets: Sets, index: int) -> tuple[Sample, ...]:
+    """The probe items of a round."""
+    return select_probe(sets.probe, config.probe.size, child_seed(config.seed, "probe", index))

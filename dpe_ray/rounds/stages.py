@@ -13,7 +13,7 @@ from dpe_ray.rounds.diagnosing import diagnose_policy
 from dpe_ray.rounds.machine import Machine, grant
 from dpe_ray.rounds.results import earlier_answers
 from dpe_ray.rounds.round import RoundStages
-from dpe_ray.rounds.sets import Sets
+from dpe_ray.rounds.sets import Sets, round_probe
 from dpe_ray.rounds.store import RunFolder
 from dpe_ray.rounds.supplying import Suppliers
 from dpe_ray.seeds import child_seed
@@ -44,7 +44,7 @@ class _Bound:
         await self._machine.publish(policy)
         return await diagnose_policy(
             policy.version,
-            select_probe(self._sets.probe, config.probe.size, child_seed(config.seed, "probe", index)),
+            round_probe(config, self._sets, index),
             lambda role: self._door(role, stage, policy),
             self._machine.mapper,
             config,

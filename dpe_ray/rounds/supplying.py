@@ -14,13 +14,14 @@ from dpe_ray.rounds.machine import Machine, grant
 from dpe_ray.rounds.pool_progress import PoolProgress
 from dpe_ray.rounds.record import RoundRecord
 from dpe_ray.rounds.screening import screened
-from dpe_ray.rounds.sets import Sets
+from dpe_ray.rounds.sets import Sets, round_probe
 from dpe_ray.rounds.store import RunFolder
 from dpe_ray.seeds import child_seed
 from dpe_ray.supply.annotate.slot import ROLES as SLOT_ROLES
 from dpe_ray.supply.annotate.slot import SlotConfig
 from dpe_ray.supply.annotate.supplier import AnnotateSupplier
 from dpe_ray.supply.gates import check_format
+from dpe_ray.supply.retrieve.chance import ChanceRanker
 from dpe_ray.supply.retrieve.dense import DenseRanker, index_vectors
 from dpe_ray.supply.retrieve.filling import Filling, fixed_k, round_robin, score_pool
 from dpe_ray.supply.retrieve.hybrid import HybridRanker
@@ -29,7 +30,7 @@ from dpe_ray.supply.retrieve.sparse import index_words
 from dpe_ray.supply.retrieve.supplier import RetrieveSupplier, Support
 from dpe_ray.supply.supplier import Supplied, Supplier
 from dpe_ray.taxonomy import load_taxonomy
-from dpe_ray.types import DataPlan, PolicyRef, Sample
+from dpe_ray.types import CellPlan, DataPlan, PolicyRef, Sample
 
 
 class Suppliers:
@@ -43,8 +44,8 @@ class Suppliers:
         self._config, self._run, self._sets, self._machine = config, run, sets, machine
         self._workers = (config.supply.workers.min, config.supply.workers.max)
         self._progress = PoolProgress(sets.pool, run, child_seed(config.seed, "pool"))
-        self._support: dict[int, Support] = {}
-        """The latest alone, by policy version: 0 for all policies without screening."""
+        self._support: dict[tuple[int, int], Support] = {}
+        """The latest alone, by policy version and round: 0 for all of them where nothing depends on it."""
         self._skills: dict[str, tuple[str, ...]] = {}
         """What support samples were labelled with, by their ids."""
 
@@ -57,33 +58,51 @@ class Suppliers:
         self._progress.end(index, supplied.images)
 
     def _retrieve(self, policy: PolicyRef, index: int) -> Supplier:
-        """Find support samples; what was taken in earlier rounds is refused by the stage's `seen`."""
+        """Find labelled samples; what was taken in earlier rounds is refused by the stage's `seen`."""
+        settings = self._config.supply.retrieve
         return RetrieveSupplier(
-            partial(self._indexed, policy),
+            partial(self._indexed, policy, index),
             round=index,
             gates={"format": check_format},
             forbidden=self._held_out,
-            filling=filling(self._config.supply.retrieve),
-            same_category=self._config.supply.retrieve.same_category,
+            filling=filling(settings),
+            same_category=settings.same_category,
+            queries=self._questions if settings.by == "questions" else None,
         )
 
-    async def _indexed(self, policy: PolicyRef) -> Support:
-        """The support set with its index, made when a cell is short for the first time."""
+    async def _indexed(self, policy: PolicyRef, index: int) -> Support:
+        """What is searched, with its index, made when a cell is short for the first time."""
         settings = self._config.supply.retrieve
-        version = policy.version if settings.screen else 0
-        if version not in self._support:
-            found = await self._screened(policy) if settings.screen else self._sets.support
-            async with self._base_served(policy):
-                samples = {sample.id: sample for sample in await self._labelled(found)}
-            documents = {id_: "; ".join(s.skills) for id_, s in samples.items() if s.skills}
-            embedder = self._machine.embedder(settings.embedder).open() if settings.index != "bm25" else None
-            self._support = {version: (await make_ranker(documents, embedder, settings), samples)}
-        return self._support[version]
+        key = policy.version if settings.screen else 0, index if settings.source == "probe" else 0
+        if key not in self._support:
+            found = self._searched(index)
+            if settings.screen:  # the journal answers what the policy was asked in another round
+                student = self._machine.door(STUDENT, SUPPORT, policy.version)
+                found = await screened(found, policy.version, student, self._machine.mapper, self._config)
+            if settings.by == "skills":
+                async with self._base_served(policy):
+                    found = await self._labelled(found)
+            self._support = {key: (await self._ranker(found), {sample.id: sample for sample in found})}
+        return self._support[key]
 
-    async def _screened(self, policy: PolicyRef) -> tuple[Sample, ...]:
-        """The support samples in the policy's band; the journal answers what it was asked in another round."""
-        student = self._machine.door(STUDENT, SUPPORT, policy.version)
-        return await screened(self._sets.support, policy.version, student, self._machine.mapper, self._config)
+    def _searched(self, index: int) -> tuple[Sample, ...]:
+        config, sets = self._config, self._sets
+        return round_probe(config, sets, index) if config.supply.retrieve.source == "probe" else sets.support
+
+    async def _ranker(self, samples: Sequence[Sample]) -> Ranker[str]:
+        settings = self._config.supply.retrieve
+        if settings.by == "chance":
+            return ChanceRanker([sample.id for sample in samples], self._config.seed)
+        if settings.by == "skills":
+            documents = {sample.id: "; ".join(sample.skills) for sample in samples if sample.skills}
+        else:
+            documents = {sample.id: sample.question for sample in samples}
+        embedder = self._machine.embedder(settings.embedder).open() if settings.index != "bm25" else None
+        return await make_ranker(documents, embedder, settings)
+
+    def _questions(self, cell: CellPlan) -> list[str]:
+        """What the probe set asks in a cell's category, once each."""
+        return list(dict.fromkeys(item.question for item in self._sets.probe if item.category == cell.category))
 
     @asynccontextmanager
     async def _base_served(self, policy: PolicyRef) -> AsyncIterator[None]:
@@ -122,7 +141,11 @@ class Suppliers:
     @property
     def _held_out(self) -> frozenset[str]:
         """Ids and images of what is measured on: the sets are disjoint, and stay so whatever a reader makes of them."""
-        measured = (*self._sets.probe, *self._sets.gate, *self._sets.final)
+        measured = (*self._sets.gate, *self._sets.final)
+        if self._config.supply.retrieve.source == "probe":
+            shas = {image.sha256 for sample in measured for image in sample.images}
+            return frozenset(shas | {sample.id for sample in measured})
+        measured += self._sets.probe
         return self._sets.held_out.shas | {sample.id for sample in measured}
 
     def _annotate(self, policy: PolicyRef, plan: DataPlan, index: int) -> Supplier:
