@@ -19,6 +19,9 @@ class ProbeConfig(SourceConfig):
 
     size: Positive = 200
     """Items per round, stratified by category."""
+    second: Annotated[int, Field(ge=0)] = 0
+    """Further items, drawn when these are judged: where the accuracy of a category is least certain. They make the
+    accuracies of cells more exact; counts of errors they bend towards the uncertain."""
 
 
 class DecisionConfig(Part):

@@ -8,7 +8,7 @@ from dpe_ray.diagnose.missing import MissingSettings
 from dpe_ray.diagnose.mistakes.locate import error_record, locate_mistakes
 from dpe_ray.diagnose.mistakes.methods import LocateSettings
 from dpe_ray.diagnose.routes import RouteSettings
-from dpe_ray.diagnose.stage import Locate, diagnose
+from dpe_ray.diagnose.stage import Locate, More, diagnose
 from dpe_ray.diagnose.votes import VoteSettings
 from dpe_ray.ports import ChatDoor, RowMapper
 from dpe_ray.taxonomy import load_taxonomy
@@ -27,8 +27,12 @@ async def diagnose_policy(
     *,
     zoomed: Path,
     seed: int,
+    more: More | None = None,
 ) -> tuple[Diagnosis, tuple[Graded, ...]]:
-    """As `diagnose.stage.diagnose`, by the keys of `diagnose`; `zoomed` is where enlarged pictures are kept."""
+    """As `diagnose.stage.diagnose`, by the keys of `diagnose`.
+
+    `zoomed` is where enlarged pictures are kept, `more` chooses a second batch of items.
+    """
     chosen = config.diagnose
     return await diagnose(
         policy_version,
@@ -44,6 +48,7 @@ async def diagnose_policy(
         concurrency=config.supply.concurrency,
         prompts=config.prompts,
         explain=chosen.method != "answer_switch",
+        more=more,
         votes=VoteSettings(chosen.answers, seed=seed) if chosen.votes else None,
         locate=None if chosen.method == "categories" else locator(door("reader"), mapper, config, seed),
         missing=MissingSettings(chosen.skills_per_error, chosen.locate != "none", chosen.analysis),

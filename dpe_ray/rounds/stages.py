@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 from dpe_ray.config import RunConfig
 from dpe_ray.diagnose.probe import select_probe
@@ -13,7 +14,7 @@ from dpe_ray.rounds.diagnosing import diagnose_policy
 from dpe_ray.rounds.machine import Machine, grant
 from dpe_ray.rounds.results import earlier_answers
 from dpe_ray.rounds.round import RoundStages
-from dpe_ray.rounds.sets import Sets, round_probe
+from dpe_ray.rounds.sets import Sets, round_probe, second_batch
 from dpe_ray.rounds.store import RunFolder
 from dpe_ray.rounds.supplying import Suppliers
 from dpe_ray.seeds import child_seed
@@ -50,6 +51,7 @@ class _Bound:
             config,
             zoomed=self._run.path / "zoomed",
             seed=child_seed(config.seed, "diagnosis", index),
+            more=partial(second_batch, config, self._sets, index) if config.probe.second else None,
         )
 
     async def supply(self, policy: PolicyRef, plan: DataPlan, index: int) -> Supplied:
