@@ -72,9 +72,9 @@ async def diagnose(
     decide. Without `explain` items stay `unspecified` in their categories and failures unattributed, which saves the
     analyst's calls and the judge's per failure. `embedder` also merges skill names by vector. `more` items are
     answered when the probe is. `votes` does without gold answers. `locate` costs what it costs and one analyst call
-    per error, `routes` one student call per item and what `measure_needs` asks. Raises PoolError for an empty probe, ModelUnavailable when more than half of the items
-    could not be judged or analyst, judge or reader left more than half of theirs unanswered, ConfigError for votes
-    together with what compares with gold answers.
+    per error, `routes` one student call per item and what `measure_needs` asks. Raises PoolError for an empty
+    probe, ModelUnavailable when more than half of the items could not be judged or analyst, judge or reader left
+    more than half of theirs unanswered, ConfigError for votes together with what compares with gold answers.
     """
     _check(probe, votes, locate, routes)
     crew = Crew(student, judge, analyst, mapper, max_tokens, workers, concurrency, prompts or {})
