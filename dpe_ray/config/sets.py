@@ -49,3 +49,6 @@ class AnswerConfig(Part):
     """How the student answers when it is measured: greedily, once."""
 
     max_tokens: Positive = 256
+    concurrency: Positive = 32
+    """Items in flight per worker, here and wherever an item is a call or two, as in a diagnosis; slots of annotation,
+    which are many calls, have `supply.concurrency`. An endpoint's own `concurrency` bounds both."""

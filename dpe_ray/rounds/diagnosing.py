@@ -45,7 +45,7 @@ async def diagnose_policy(
         max_tokens=config.answer.max_tokens,
         failures_per_cell=chosen.failures_per_cell,
         workers=(config.supply.workers.min, config.supply.workers.max),
-        concurrency=config.supply.concurrency,
+        concurrency=config.answer.concurrency,
         prompts=config.prompts,
         explain=chosen.method != "answer_switch",
         more=more,
@@ -68,7 +68,7 @@ def locator(reader: ChatDoor, mapper: RowMapper, config: RunConfig, seed: int) -
             mapper,
             settings,
             workers=(config.supply.workers.min, config.supply.workers.max),
-            concurrency=config.supply.concurrency,
+            concurrency=config.answer.concurrency,
             prompt_file=config.prompts.get("reader", ""),
         )
         return [error_record(graded, found[graded.sample.id]) for graded in failed]

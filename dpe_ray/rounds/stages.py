@@ -94,7 +94,7 @@ class _Bound:
             self._machine.mapper,
             max_tokens=self._config.answer.max_tokens,
             workers=self._workers,
-            concurrency=self._config.supply.concurrency,
+            concurrency=self._config.answer.concurrency,
             judge_file=self._config.prompts.get("judge", ""),
         )
         _require_answers(graded, suite)

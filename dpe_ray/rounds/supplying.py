@@ -5,9 +5,10 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
 
-from dpe_ray.config import RetrieveConfig, RunConfig
+from dpe_ray.config import RetrieveConfig, RunConfig, TrainConfig
 from dpe_ray.diagnose.support import list_support_skills
 from dpe_ray.errors import ModelUnavailable
+from dpe_ray.plan.teachable import teachable
 from dpe_ray.ports import Embedder, QuotaBook
 from dpe_ray.rounds.ledger import STUDENT, SUPPORT
 from dpe_ray.rounds.machine import Machine, grant
@@ -30,7 +31,7 @@ from dpe_ray.supply.retrieve.sparse import index_words
 from dpe_ray.supply.retrieve.supplier import RetrieveSupplier, Support
 from dpe_ray.supply.supplier import Supplied, Supplier
 from dpe_ray.taxonomy import load_taxonomy
-from dpe_ray.types import CellPlan, DataPlan, PolicyRef, Sample
+from dpe_ray.types import CellPlan, DataPlan, Need, PolicyRef, Sample
 
 
 class Suppliers:
@@ -130,7 +131,7 @@ class Suppliers:
             self._machine.mapper,
             load_taxonomy(config.taxonomy),
             workers=self._workers,
-            concurrency=config.supply.concurrency,
+            concurrency=config.answer.concurrency,
             prompt_file=config.prompts.get("skill_lister", ""),
         )
         self._skills |= {sample.id: sample.skills for sample in listed}
@@ -170,6 +171,7 @@ class Suppliers:
                 solves=settings.solves,
                 pass_rate=settings.pass_rate,
                 pass_rate_samples=settings.pass_rate_samples,
+                by_example=by_example(plan, config.train),
                 answer_tokens=config.answer.max_tokens,
                 prompts=config.prompts,
             ),
@@ -179,6 +181,13 @@ class Suppliers:
             settings.concurrency,
             settings.workers.labels,
         )
+
+
+def by_example(plan: DataPlan, train: TrainConfig) -> frozenset[str]:
+    """Cells that lack knowledge, where training shows completions: no sampled answer is right there, nor need be."""
+    if Need.KNOWLEDGE not in teachable(train):
+        return frozenset()
+    return frozenset(cell.cell for cell in plan.cells if cell.need is Need.KNOWLEDGE)
 
 
 async def make_ranker(documents: Mapping[str, str], embedder: Embedder | None, settings: RetrieveConfig) -> Ranker[str]:

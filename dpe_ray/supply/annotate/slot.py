@@ -50,6 +50,9 @@ class SlotConfig:
     pass_rate: tuple[float, float] = (0.3, 0.8)
     """Band of the student's pass rate, corrected for guessing, ends included."""
     pass_rate_samples: int = 9
+    by_example: frozenset[str] = frozenset()
+    """Cells that training teaches by completions: what the student never gets right is what they want, so the band has
+    no lower end there."""
     solves: int = 1
     attempts: int = 3
     """Tries of the question writer."""
@@ -192,7 +195,9 @@ class Annotator:
         )
         draft.sample = replace(sample, difficulty=difficulty)
         options = len(sample.options) if sample.answer.kind is AnswerKind.CHOICE else 0
-        _pass("pass_rate", gates.check_pass_rate(difficulty.pass_rate, config.pass_rate, options))
+        low, high = config.pass_rate
+        band = 0.0 if draft.cell in config.by_example else low, high
+        _pass("pass_rate", gates.check_pass_rate(difficulty.pass_rate, band, options))
 
 
 def _pass(gate: str, reason: str | None) -> None:

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 from builders import make_image_ref, make_sample
 
-from dpe_ray.config import RetrieveConfig
+from dpe_ray.config import RetrieveConfig, TrainConfig
 from dpe_ray.errors import ModelUnavailable
 from dpe_ray.models.call_budget import Calls
 from dpe_ray.rounds.local import LocalMapper
@@ -11,10 +11,10 @@ from dpe_ray.rounds.machine import Machine
 from dpe_ray.rounds.record import stopped_record
 from dpe_ray.rounds.sets import round_probe
 from dpe_ray.rounds.stages import make_stages
-from dpe_ray.rounds.supplying import filling, make_ranker, require_skills
+from dpe_ray.rounds.supplying import by_example, filling, make_ranker, require_skills
 from dpe_ray.supply.quota_book import Quotas
 from dpe_ray.supply.retrieve.filling import Desk, Query
-from dpe_ray.types import CellPlan, DataPlan, PolicyRef
+from dpe_ray.types import CellPlan, DataPlan, Need, PolicyRef
 
 DOCUMENTS = {"a": "follow a road to its end", "b": "trace the street until it stops", "c": "compare heights of bars"}
 
@@ -50,6 +50,13 @@ def test_a_support_set_that_was_hardly_labelled_is_an_outage():
         require_skills([labelled, bare, bare])
     assert require_skills([labelled, bare]) is None
     assert require_skills([]) is None
+
+
+@pytest.mark.parametrize(("method", "taught"), [("grpo", set()), ("sft", {"map/b"}), ("chain", {"map/b"})])
+def test_only_training_on_completions_teaches_by_example_and_only_what_lacks_knowledge(method, taught):
+    needs = {"a": Need.ELICITABLE, "b": Need.KNOWLEDGE, "c": Need.PERCEPTION}
+    plan = DataPlan(tuple(CellPlan("map", skill, 0.3, 1, "", need=need) for skill, need in needs.items()), 3)
+    assert by_example(plan, TrainConfig(method=method)) == taught
 
 
 async def test_samples_that_bring_their_skills_are_not_asked_about(wired, models):
