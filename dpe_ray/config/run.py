@@ -91,9 +91,10 @@ class RunConfig(Part):
         searches_support = "retrieve" in self.supply.order and self.supply.retrieve.source == "support"
         if searches_support and self.support is None:
             raise ValueError("supply.order: retrieve needs support: a labelled set to find samples in")
-        embedder = self.supply.retrieve.embedder
-        if embedder and embedder not in self.models:
-            raise ValueError(f"supply.retrieve.embedder: no model {embedder!r} under models")
+        embedders = {"supply.retrieve": self.supply.retrieve.embedder, "diagnose": self.diagnose.embedder}
+        for part, embedder in embedders.items():
+            if embedder and embedder not in self.models:
+                raise ValueError(f"{part}.embedder: no model {embedder!r} under models")
         return self
 
     def model_of(self, role: str) -> str:

@@ -57,6 +57,9 @@ class RetrieveConfig(Part):
     only what lies in the band of `pass_rate` is labelled and found. Costs student calls and saves teacher calls."""
     embedder: str = ""
     """Entry of `models` that gives the embeddings of dense and hybrid."""
+    shards: Positive = 1
+    """Parts of the index, each in an actor of its own that takes half a CPU, for sets that do not fit one process: a
+    million samples take about 0.7 GiB by words, and 4 bytes per number of an embedding."""
 
     @model_validator(mode="after")
     def _embeds(self) -> Self:

@@ -10,7 +10,7 @@ from dpe_ray.diagnose.mistakes.methods import LocateSettings
 from dpe_ray.diagnose.routes import RouteSettings
 from dpe_ray.diagnose.stage import Locate, More, diagnose
 from dpe_ray.diagnose.votes import VoteSettings
-from dpe_ray.ports import ChatDoor, RowMapper
+from dpe_ray.ports import ChatDoor, EmbedderDoor, RowMapper
 from dpe_ray.taxonomy import load_taxonomy
 from dpe_ray.types import Diagnosis, ErrorRecord, Graded, Sample
 
@@ -28,10 +28,12 @@ async def diagnose_policy(
     zoomed: Path,
     seed: int,
     more: More | None = None,
+    embedder: EmbedderDoor | None = None,
 ) -> tuple[Diagnosis, tuple[Graded, ...]]:
     """As `diagnose.stage.diagnose`, by the keys of `diagnose`.
 
-    `zoomed` is where enlarged pictures are kept, `more` chooses a second batch of items.
+    `zoomed` is where enlarged pictures are kept, `more` chooses a second batch of items, `embedder` opens
+    what `diagnose.embedder` names.
     """
     chosen = config.diagnose
     return await diagnose(
@@ -48,6 +50,7 @@ async def diagnose_policy(
         concurrency=config.answer.concurrency,
         prompts=config.prompts,
         explain=chosen.method != "answer_switch",
+        embedder=embedder,
         more=more,
         votes=VoteSettings(chosen.answers, seed=seed) if chosen.votes else None,
         locate=None if chosen.method == "categories" else locator(door("reader"), mapper, config, seed),

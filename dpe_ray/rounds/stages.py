@@ -51,6 +51,7 @@ class _Bound:
             config,
             zoomed=self._run.path / "zoomed",
             seed=child_seed(config.seed, "diagnosis", index),
+            embedder=self._machine.embedder(named) if (named := config.diagnose.embedder) else None,
             more=partial(second_batch, config, self._sets, index) if config.probe.second else None,
         )
 

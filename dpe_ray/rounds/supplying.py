@@ -23,10 +23,11 @@ from dpe_ray.supply.annotate.slot import SlotConfig
 from dpe_ray.supply.annotate.supplier import AnnotateSupplier
 from dpe_ray.supply.gates import check_format
 from dpe_ray.supply.retrieve.chance import ChanceRanker
-from dpe_ray.supply.retrieve.dense import DenseRanker, index_vectors
+from dpe_ray.supply.retrieve.dense import DenseRanker, embed_texts
 from dpe_ray.supply.retrieve.filling import Filling, fixed_k, round_robin, score_pool
 from dpe_ray.supply.retrieve.hybrid import HybridRanker
 from dpe_ray.supply.retrieve.ranking import Ranker
+from dpe_ray.supply.retrieve.shards import IndexParts, PartsHere, split
 from dpe_ray.supply.retrieve.sparse import index_words
 from dpe_ray.supply.retrieve.supplier import RetrieveSupplier, Support
 from dpe_ray.supply.supplier import Supplied, Supplier
@@ -99,7 +100,7 @@ class Suppliers:
         else:
             documents = {sample.id: sample.question for sample in samples}
         embedder = self._machine.embedder(settings.embedder).open() if settings.index != "bm25" else None
-        return await make_ranker(documents, embedder, settings)
+        return await make_ranker(documents, embedder, settings, self._machine.parts)
 
     def _questions(self, cell: CellPlan) -> list[str]:
         """What the probe set asks in a cell's category, once each."""
@@ -190,13 +191,20 @@ def by_example(plan: DataPlan, train: TrainConfig) -> frozenset[str]:
     return frozenset(cell.cell for cell in plan.cells if cell.need is Need.KNOWLEDGE)
 
 
-async def make_ranker(documents: Mapping[str, str], embedder: Embedder | None, settings: RetrieveConfig) -> Ranker[str]:
-    """Index texts by id; `embedder` for dense and hybrid, whose texts are embedded here."""
-    words = index_words(documents)
-    if embedder is None:
-        return words
-    dense = DenseRanker(await index_vectors(documents, embedder), embedder)
-    return dense if settings.index == "dense" else HybridRanker([words, dense])
+async def make_ranker(
+    documents: Mapping[str, str], embedder: Embedder | None, settings: RetrieveConfig, parts: IndexParts
+) -> Ranker[str]:
+    """Index texts by id; `embedder` for dense and hybrid, whose texts are embedded here, `parts` for several shards."""
+    shards, rankers = settings.shards, list[Ranker[str]]()
+    if shards == 1:
+        parts = PartsHere()
+    if settings.index != "dense":
+        rankers.append(index_words(documents) if shards == 1 else await parts.words(split(documents, shards)))
+    if embedder is not None:
+        ids, rows = await embed_texts(documents, embedder)
+        index = await parts.vectors((ids[i::shards], rows[i::shards]) for i in range(shards))
+        rankers.append(DenseRanker(index, embedder))
+    return rankers[0] if len(rankers) == 1 else HybridRanker(rankers)
 
 
 def filling(settings: RetrieveConfig) -> Filling:

@@ -1,9 +1,15 @@
+import json
 from dataclasses import replace
 
 from builders import make_sample
 
+from dpe_ray.models.call_budget import Calls
+from dpe_ray.rounds.local import LocalMapper
+from dpe_ray.rounds.machine import Machine
 from dpe_ray.rounds.results import RoundResults
+from dpe_ray.rounds.stages import make_stages
 from dpe_ray.rounds.store import RunFolder
+from dpe_ray.supply.quota_book import Quotas
 from dpe_ray.supply.supplier import Supplied
 from dpe_ray.types import Difficulty, PolicyRef, Provenance, Rejection
 
@@ -54,3 +60,23 @@ async def test_without_a_second_batch_the_categories_are_asked_alike(wired):
     _, _, _, stages = wired("error_driven", "probe={source: b, size: 20}")
     _, graded = await stages.diagnose(PolicyRef("base"), 1)
     assert [g.sample.category for g in graded].count("chart") == 10
+
+
+async def test_the_diagnosis_merges_names_by_the_embeddings_that_the_config_names(wired, models):
+    class Same:
+        def open(self):
+            return self
+
+        async def embed(self, texts):
+            return [(1.0, 0.0) for _ in texts]
+
+    opened = []
+    entry = "models.e5={base_url: 'http://e5/v1'}"
+    config, run, sets, _ = wired("error_driven", entry, "diagnose={embedder: e5, method: categories}")
+    names = iter(f"skill_{n}" for n in range(100))
+    models.skill_analyst = lambda text, request: json.dumps({"skill": next(names)})
+    embedder = lambda name: opened.append(name) or Same()  # noqa: E731
+    machine = Machine(LocalMapper(), models.door, embedder, Quotas, Calls(), models, models.publish)
+    diagnosis, _ = await make_stages(config, run, sets, machine).diagnose(PolicyRef("base"), 1)
+    assert opened == ["e5"]
+    assert len(diagnosis.cells) == 2, "all names of a category mean the same to this embedder"

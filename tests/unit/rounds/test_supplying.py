@@ -14,6 +14,7 @@ from dpe_ray.rounds.stages import make_stages
 from dpe_ray.rounds.supplying import by_example, filling, make_ranker, require_skills
 from dpe_ray.supply.quota_book import Quotas
 from dpe_ray.supply.retrieve.filling import Desk, Query
+from dpe_ray.supply.retrieve.shards import PartsHere
 from dpe_ray.types import CellPlan, DataPlan, Need, PolicyRef
 
 DOCUMENTS = {"a": "follow a road to its end", "b": "trace the street until it stops", "c": "compare heights of bars"}
@@ -26,10 +27,11 @@ class Meaning:
         return [(0.0, 1.0) if "height" in text else (1.0, 0.0) for text in texts]
 
 
+@pytest.mark.parametrize("shards", [1, 2])
 @pytest.mark.parametrize(("index", "found"), [("bm25", {"a"}), ("dense", {"a", "b"}), ("hybrid", {"a", "b"})])
-async def test_words_find_words_and_vectors_find_what_is_meant(index, found):
-    settings = RetrieveConfig(index=index, embedder="e5")
-    ranker = await make_ranker(DOCUMENTS, None if index == "bm25" else Meaning(), settings)
+async def test_words_find_words_and_vectors_find_what_is_meant_in_one_part_or_several(index, found, shards):
+    settings = RetrieveConfig(index=index, embedder="e5", shards=shards)
+    ranker = await make_ranker(DOCUMENTS, None if index == "bm25" else Meaning(), settings, PartsHere())
     (hits,) = await ranker.rank(["walk along a road"], 10)
     assert {id_ for id_, _ in hits} == found
     assert hits[0][0] == "a"
