@@ -1,0 +1,122 @@
+"""How often the built-in programs label a sample wrongly, as their independent checkers see it, and how fast they draw.
+
+    python benchmarks/construct.py [--samples 10000 --seed 0]
+
+Every program in turn, its skills in turn, difficulties over its whole range. A label is wrong when the checker comes to
+another answer. Such a sample is never accepted: the table shows what the programs would do without their checkers.
+Programs that edit pool images get crops of the photographs that scikit-learn and matplotlib bring along.
+About ten minutes on one core.
+"""
+
+import argparse
+import io
+import time
+from collections import Counter
+from pathlib import Path
+from random import Random
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import common
+import matplotlib
+from PIL import Image
+from sklearn.datasets import load_sample_images
+
+from dpe_ray.pool.images import ImageStore
+from dpe_ray.seeds import child_seed
+from dpe_ray.supply.annotate.slot import Refused
+from dpe_ray.supply.construct.maker import Recipe, construct
+from dpe_ray.supply.construct.registry import AnyProgram, load_programs
+from dpe_ray.supply.gates import check_format, check_leak
+from dpe_ray.types import ImageRef, Sample
+
+PHOTOS = 40
+HEADER = ("program", "drawn", "confirmed", "wrong", "unconfirmed", "program error", "undrawable", "gated", "ms each")
+
+
+def main() -> None:
+    """Draw, print the tables, write the JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--samples", type=int, default=10_000)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    with TemporaryDirectory() as folder:
+        result = measure(args.samples, args.seed, ImageStore(Path(folder)))
+    rows = [(name, *line.values()) for name, line in result["programs"].items()]
+    print(common.table(HEADER, rows), end="\n\n")
+    print(common.table(("category", "confirmed"), list(result["categories"].items())), end="\n\n")
+    for reason in result["reasons"]:
+        print(reason)
+    print(f"wrong {result['wrong_share']:.4%} of {result['drawn']}; {result['samples_per_second']:.1f} samples a second")
+    print(f"wrote {common.write('construct', result)}")
+
+
+def measure(samples: int, seed: int, store: ImageStore) -> dict[str, Any]:
+    """Confirm so many samples over all programs; counts by program and by category, and the first reasons."""
+    programs, photos = list(load_programs().values()), photographs(store, seed)
+    counts = {program.name: Counter[str]() for program in programs}
+    spent, categories, reasons = Counter[str](), Counter[str](), Counter[str]()
+    number = 0
+    while sum(count["drawn"] for count in counts.values()) < samples:
+        program, number = programs[number % len(programs)], number + 1
+        started = time.perf_counter()
+        try:
+            sample, outcome = draw(program, number, seed, photos, store), "confirmed"
+            categories[sample.category] += 1
+            counts[program.name]["gated"] += bool(check_format(sample) or check_leak(sample))
+        except Refused as refused:
+            outcome = refused.gate
+            reasons[f"{refused.gate}: {refused.reason}"] += outcome != "draw"
+        spent[program.name] += time.perf_counter() - started
+        counts[program.name][outcome] += 1
+        counts[program.name]["drawn"] += outcome != "draw"
+    return summary(counts, spent, categories, [text for text, n in reasons.most_common(20) if n])
+
+
+def draw(program: AnyProgram, number: int, seed: int, photos: list[ImageRef], store: ImageStore) -> Sample:
+    """One sample; `number` decides skill, difficulty and photograph."""
+    rng = Random(child_seed(seed, "construct", number))
+    low, high = program.difficulty
+    params = program.sample(rng.choice(program.skills), rng.uniform(low, high), rng)
+    base = rng.choice(photos) if program.on_image else None
+    recipe = Recipe(program.name, params, rng.randrange(2**31), base)
+    return construct(program, recipe, store, program.categories[0])
+
+
+def photographs(store: ImageStore, seed: int) -> list[ImageRef]:
+    """Crops of three real photographs, by lot."""
+    whole = [Image.fromarray(array) for array in load_sample_images().images]
+    whole.append(Image.open(Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg").convert("RGB"))
+    rng, found = Random(child_seed(seed, "photographs")), []
+    for _ in range(PHOTOS):
+        photo = rng.choice(whole)
+        width, height = rng.randint(300, photo.width), rng.randint(300, photo.height)
+        left, top = rng.randint(0, photo.width - width), rng.randint(0, photo.height - height)
+        buffer = io.BytesIO()
+        photo.crop((left, top, left + width, top + height)).save(buffer, "JPEG", quality=90)
+        found.append(store.put(buffer.getvalue()))
+    return found
+
+
+def summary(
+    counts: dict[str, Counter[str]], spent: Counter[str], categories: Counter[str], reasons: list[str]
+) -> dict[str, Any]:
+    """The table as JSON. Milliseconds hold drawing, checking and storing."""
+    gates = ("drawn", "confirmed", "check", "unconfirmed", "program", "draw", "gated")
+    drawn = sum(count["drawn"] for count in counts.values())
+    return {
+        "programs": {
+            name: {gate: count[gate] for gate in gates}
+            | {"ms": 1000 * spent[name] / max(1, count["drawn"] + count["draw"])}
+            for name, count in counts.items()
+        },
+        "categories": dict(sorted(categories.items())),
+        "drawn": drawn,
+        "wrong_share": sum(count["check"] for count in counts.values()) / drawn,
+        "samples_per_second": drawn / sum(spent.values()),
+        "reasons": reasons,
+    }
+
+
+if __name__ == "__main__":
+    main()
