@@ -31,7 +31,7 @@ from dpe_ray.supply.gates import check_format, check_leak
 from dpe_ray.types import ImageRef, Sample
 
 PHOTOS = 40
-HEADER = ("program", "drawn", "confirmed", "wrong", "unconfirmed", "program error", "undrawable", "gated", "ms each")
+HEADER = ("program", "drawn", "confirmed", "wrong", "unconfirmed", "program error", "undrawable", "gated", "CPU ms")
 
 
 def main() -> None:
@@ -47,7 +47,8 @@ def main() -> None:
     print(common.table(("category", "confirmed"), list(result["categories"].items())), end="\n\n")
     for reason in result["reasons"]:
         print(reason)
-    print(f"wrong {result['wrong_share']:.4%} of {result['drawn']}; {result['samples_per_second']:.1f} samples a second")
+    speed = result["samples_per_cpu_second"]
+    print(f"wrong {result['wrong_share']:.4%} of {result['drawn']}; {speed:.1f} samples a processor second")
     print(f"wrote {common.write('construct', result)}")
 
 
@@ -59,7 +60,7 @@ def measure(samples: int, seed: int, store: ImageStore) -> dict[str, Any]:
     number = 0
     while sum(count["drawn"] for count in counts.values()) < samples:
         program, number = programs[number % len(programs)], number + 1
-        started = time.perf_counter()
+        started = time.process_time()
         try:
             sample, outcome = draw(program, number, seed, photos, store), "confirmed"
             categories[sample.category] += 1
@@ -67,7 +68,7 @@ def measure(samples: int, seed: int, store: ImageStore) -> dict[str, Any]:
         except Refused as refused:
             outcome = refused.gate
             reasons[f"{refused.gate}: {refused.reason}"] += outcome != "draw"
-        spent[program.name] += time.perf_counter() - started
+        spent[program.name] += time.process_time() - started
         counts[program.name][outcome] += 1
         counts[program.name]["drawn"] += outcome != "draw"
     return summary(counts, spent, categories, [text for text, n in reasons.most_common(20) if n])
@@ -101,19 +102,19 @@ def photographs(store: ImageStore, seed: int) -> list[ImageRef]:
 def summary(
     counts: dict[str, Counter[str]], spent: Counter[str], categories: Counter[str], reasons: list[str]
 ) -> dict[str, Any]:
-    """The table as JSON. Milliseconds hold drawing, checking and storing."""
+    """The table as JSON. Processor time holds drawing, checking and storing."""
     gates = ("drawn", "confirmed", "check", "unconfirmed", "program", "draw", "gated")
     drawn = sum(count["drawn"] for count in counts.values())
     return {
         "programs": {
             name: {gate: count[gate] for gate in gates}
-            | {"ms": 1000 * spent[name] / max(1, count["drawn"] + count["draw"])}
+            | {"cpu_ms": 1000 * spent[name] / max(1, count["drawn"] + count["draw"])}
             for name, count in counts.items()
         },
         "categories": dict(sorted(categories.items())),
         "drawn": drawn,
         "wrong_share": sum(count["check"] for count in counts.values()) / drawn,
-        "samples_per_second": drawn / sum(spent.values()),
+        "samples_per_cpu_second": drawn / sum(spent.values()),
         "reasons": reasons,
     }
 

@@ -36,7 +36,8 @@ class Blob:
 
 def where(pixels: NDArray[np.uint8], colour: Colour) -> Mask:
     """Places of exactly this colour."""
-    return np.asarray((pixels == np.asarray(colour, np.uint8)).all(axis=-1))
+    red, green, blue = colour
+    return (pixels[..., 0] == red) & (pixels[..., 1] == green) & (pixels[..., 2] == blue)
 
 
 def blobs(mask: Mask, least: int = 12) -> list[Blob]:

@@ -123,9 +123,9 @@ class NumberTable(Program[NumberTableParams]):
 
     def check(self, params: NumberTableParams, shown: Shown) -> str:
         """As `Program.check`: cells are cut out between the ruled lines, and their digits compared with shapes."""
-        cells = _read(shown.pixels)
         named = re.findall(r'"([^"]+)"', shown.question)
-        asked = dict(zip(params.rows, (line[params.columns.index(named[-1])] for line in cells), strict=True))
+        column = _read(shown.pixels, params.columns.index(named[-1]))
+        asked = dict(zip(params.rows, column, strict=True))
         if shown.question.startswith("What number"):
             return str(asked[named[0]])
         if shown.question.startswith("What is the sum"):
@@ -151,13 +151,9 @@ def _draw(params: NumberTableParams) -> Image.Image:
     return picture
 
 
-def _read(pixels: NDArray[np.uint8]) -> list[list[int]]:
+def _read(pixels: NDArray[np.uint8], column: int) -> list[int]:
+    """Numbers of a column, from 0, without the one of names."""
     ruled = measure.where(pixels, GREY)
     ys, xs = measure.lines(ruled, 1, 0.6), measure.lines(ruled, 0, 0.5)
-    return [
-        [
-            measure.read_number(pixels[top + 2 : bottom - 1, left + 2 : right - 1], SIZE)
-            for left, right in pairwise(xs[1:])
-        ]
-        for top, bottom in pairwise(ys[1:])
-    ]
+    left, right = xs[column + 1] + 2, xs[column + 2] - 1
+    return [measure.read_number(pixels[top + 2 : bottom - 1, left:right], SIZE) for top, bottom in pairwise(ys[1:])]

@@ -101,7 +101,7 @@ class Triangle(Program[TriangleParams]):
                 tuple(s for s in SORTS if s != sort),
             )
             return Task(picture, question, sort, AnswerKind.TEXT, why, wrong, (f"{sort} triangle",))
-        sides = {b + c: alpha, c + a: beta, a + b: gamma}
+        sides = {"".join(sorted(ends)): angle for ends, angle in ((b + c, alpha), (c + a, beta), (a + b, gamma))}
         longest = max(sides, key=lambda side: sides[side])
         why = f"{longest} lies opposite the largest angle, {sides[longest]} degrees."
         wrong = tuple(side for side in sides if side != longest)
