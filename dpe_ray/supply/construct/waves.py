@@ -16,8 +16,6 @@ from dpe_ray.types import ImageRef, Rejection, Sample
 
 LEVEL, STEP = 0.5, 0.15
 """Difficulty of a cell's first wave, and by how much it moves after a wave that was too easy or too hard."""
-FIRST = 4
-"""Planner calls of a cell's first wave at the most: it shows how hard the samples must be."""
 LEAST_YIELD = 0.25
 """A wave is never larger than what is missing divided by this."""
 
@@ -38,10 +36,12 @@ class Course:
     """No program exercises its skill, its slots are used up, or the pool has no more images."""
 
     def size(self, missing: int, per_call: int) -> int:
-        """Slots of the next wave: what is missing, and as many more as failed so far."""
-        if not self.tried:
-            return min(missing, FIRST * per_call)
-        return math.ceil(missing / max(self.accepted / self.tried, LEAST_YIELD))
+        """Slots of the next wave: what is missing, and as many more as failed so far.
+
+        Waves begin with one planner call and double, so that difficulty is found before most of the work is done.
+        """
+        success = self.accepted / self.tried if self.tried else 1.0
+        return min(math.ceil(missing / max(success, LEAST_YIELD)), max(per_call, 2 * self.tried))
 
     def learn(self, rates: Sequence[float], band: tuple[float, float]) -> None:
         """Move towards what the student passes sometimes; `rates` are corrected for guessing."""
