@@ -2,14 +2,17 @@
 
     python benchmarks/construct.py [--samples 10000 --seed 0]
 
-Every program in turn, its skills in turn, difficulties over its whole range. A label is wrong when the checker comes to
-another answer. Such a sample is never accepted: the table shows what the programs would do without their checkers.
+Every program in turn, its skills and difficulties by lot; in every fourth sample all names are random characters. A
+label is wrong when the checker comes to another answer. Such a sample is never accepted: the table shows what the
+programs would do without their checkers.
 Programs that edit pool images get crops of the photographs that scikit-learn and matplotlib bring along.
 About ten minutes on one core.
 """
 
 import argparse
 import io
+import json
+import re
 import time
 from collections import Counter
 from pathlib import Path
@@ -20,17 +23,20 @@ from typing import Any
 import common
 import matplotlib
 from PIL import Image
+from pydantic import ValidationError
 from sklearn.datasets import load_sample_images
 
 from dpe_ray.pool.images import ImageStore
 from dpe_ray.seeds import child_seed
 from dpe_ray.supply.annotate.slot import Refused
 from dpe_ray.supply.construct.maker import Recipe, construct
-from dpe_ray.supply.construct.registry import AnyProgram, load_programs
+from dpe_ray.supply.construct.program import Params
+from dpe_ray.supply.construct.registry import BUILTIN, AnyProgram, load_programs
 from dpe_ray.supply.gates import check_format, check_leak
 from dpe_ray.types import ImageRef, Sample
 
-PHOTOS = 40
+PHOTOS, ODD = 40, 4
+CHARACTERS = "abcXYZ0189 $^_{}\\%&#@<>/*+-=~.,;:!?()[]|'äéñßØλжЩ√≠→♥"
 HEADER = ("program", "drawn", "confirmed", "wrong", "unconfirmed", "program error", "undrawable", "gated", "CPU ms")
 
 
@@ -79,9 +85,29 @@ def draw(program: AnyProgram, number: int, seed: int, photos: list[ImageRef], st
     rng = Random(child_seed(seed, "construct", number))
     low, high = program.difficulty
     params = program.sample(rng.choice(program.skills), rng.uniform(low, high), rng)
+    if number // len(BUILTIN) % ODD == 0:
+        params = renamed(program, params, rng)
     base = rng.choice(photos) if program.on_image else None
     recipe = Recipe(program.name, params, rng.randrange(2**31), base)
     return construct(program, recipe, store, program.categories[0])
+
+
+def renamed(program: AnyProgram, params: Params, rng: Random) -> Params:
+    """The same with every text replaced that may be any text: markup, symbols, accents, long and short."""
+    told = params.model_dump_json()
+    for text in dict.fromkeys(re.findall(r'(?<=[:\[,])"([^"]+)"(?=[,\]}])', told)):
+        odd = "".join(rng.choice(CHARACTERS) for _ in range(rng.randint(1, 10)))
+        changed = told.replace(f'"{text}"', json.dumps(odd, ensure_ascii=False))
+        if read := _readable(program, changed):
+            params, told = read, changed
+    return params
+
+
+def _readable(program: AnyProgram, told: str) -> Params | None:
+    try:
+        return program.params.model_validate_json(told)
+    except ValidationError:
+        return None
 
 
 def photographs(store: ImageStore, seed: int) -> list[ImageRef]:

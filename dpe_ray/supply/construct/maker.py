@@ -16,7 +16,7 @@ from dpe_ray.models.images import decode, read_bytes
 from dpe_ray.seeds import child_seed
 from dpe_ray.supply.annotate.slot import Refused
 from dpe_ray.supply.construct.drawing import TURN, as_png
-from dpe_ray.supply.construct.options import offer
+from dpe_ray.supply.construct.options import is_letter, offer, same
 from dpe_ray.supply.construct.program import Params
 from dpe_ray.supply.construct.registry import AnyProgram
 from dpe_ray.supply.construct.task import Shown, Task, Undrawable, Unsettled
@@ -107,21 +107,23 @@ def _open(base: ImageRef | None) -> Image.Image | None:
 
 
 def _asked(task: Task, recipe: Recipe) -> Sample:
-    options: tuple[str, ...] = ()
-    answer = Answer(task.kind, task.answer, task.aliases)
-    if recipe.params.form == "choice":
-        options, letter = offer(task, Random(child_seed(recipe.seed, "options")))
-        answer = Answer(AnswerKind.CHOICE, letter)
-    return Sample((), task.question, answer, options, task.rationale)
+    if recipe.params.form == "open" or any(is_letter(text) for text in (task.answer, *task.wrong)):
+        return Sample((), task.question, Answer(task.kind, task.answer, task.aliases), rationale=task.rationale)
+    options, letter = offer(task, Random(child_seed(recipe.seed, "options")))
+    return Sample((), task.question, Answer(AnswerKind.CHOICE, letter), options, task.rationale)
 
 
 def _confirm(
     program: AnyProgram, params: Params, sample: Sample, png: bytes, drawn: str, base: Image.Image | None
 ) -> str | None:
-    """Grade the checker's answer as a student's would be, once as words and once as the only fitting option."""
+    """Compare with the checker's answer: it must be the text of the right option and no other, or be graded right."""
     pixels = np.asarray(decode(png))
     found = program.check(params, Shown(sample.question, pixels, drawn, np.asarray(base) if base else None))
-    if not is_right_answer(sample, found):
-        right = sample.options[sample.letters.index(sample.answer.value)] if sample.options else sample.answer.value
-        return f"the checker finds {found!r}, the program said {right!r}"
-    return None
+    if sample.options:
+        fitting = "".join(
+            letter for letter, text in zip(sample.letters, sample.options, strict=True) if same(text, found)
+        )
+        agrees, right = fitting == sample.answer.value, sample.options[sample.letters.index(sample.answer.value)]
+    else:
+        agrees, right = is_right_answer(sample, found), sample.answer.value
+    return None if agrees else f"the checker finds {found!r}, the program said {right!r}"

@@ -30,6 +30,11 @@ def same(one: str, other: str) -> bool:
     return numbers[0] is not None and numbers[1] is not None and numbers[0].equals(numbers[1])
 
 
+def is_letter(text: str) -> bool:
+    """Whether an option with this text could be taken for the letter of another."""
+    return len(normalise(text)) == 1 and normalise(text).isalpha()
+
+
 def near(value: int, rng: Random, step: int = 1, least: int = 0, slips: Iterable[int] = ()) -> tuple[str, ...]:
     """Wrong whole numbers: typical slips first, then neighbours of the value in steps; none below `least`."""
     neighbours = [value + sign * times * step for times in (1, 2, 3) for sign in (1, -1)]

@@ -11,14 +11,18 @@ from dpe_ray.supply.construct.task import Shown, Task
 
 
 class Params(BaseModel):
-    """Parameters of a program. Every field has bounds: nothing that validates can crash or take a second."""
+    """Parameters of a program. Every field has bounds: nothing that validates can crash or take a second.
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    The docstrings of class and fields are what a planner reads.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
     ask: str
     """Which skill is asked for; every program narrows it to a Literal of its skills."""
     form: Literal["choice", "open"] = "choice"
-    """With four options, or without any."""
+    """With four options, or without any; names of a single letter are asked for without, lest they be taken for the
+    letters of options."""
 
 
 P = TypeVar("P", bound=Params)

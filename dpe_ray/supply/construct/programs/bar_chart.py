@@ -148,7 +148,9 @@ def _number(picture: Image.Image, question: str, answer: int, why: str, wrong: t
 
 
 def _paint(figure: Figure, params: BarChartParams, bar: float) -> None:
-    axes = figure.add_axes((0.17, 0.32, 0.79, 0.58))
+    turned = sum(map(len, params.labels)) > 40
+    foot = 0.32 if turned else 0.11
+    axes = figure.add_axes((0.17, foot, 0.79, 0.9 - foot))
     places = range(len(params.labels))
     heights = [level * params.step for level in params.levels]
     axes.bar(places, heights, bar, color=share(COLOURS[params.colour]), antialiased=False, linewidth=0, zorder=2)
@@ -156,7 +158,6 @@ def _paint(figure: Figure, params: BarChartParams, bar: float) -> None:
     axes.set_ylim(0, TOP * params.step)
     axes.set_yticks([tick * params.step for tick in range(0, TOP + 1, 2)])
     axes.set_yticklabels([str(tick * params.step) for tick in range(0, TOP + 1, 2)])
-    turned = sum(map(len, params.labels)) > 40
     axes.set_xticks(
         list(places), list(params.labels), parse_math=False, rotation=45 * turned, ha="right" if turned else "center"
     )

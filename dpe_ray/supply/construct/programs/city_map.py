@@ -32,7 +32,7 @@ Street = Annotated[int, Field(ge=0, le=6)]
 class Landmark(BaseModel):
     """A place on a street corner."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     name: Label
     x: Street

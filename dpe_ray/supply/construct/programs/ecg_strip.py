@@ -46,8 +46,9 @@ class EcgStripParams(Params):
             raise ValueError("the rate of unequal gaps, or of one that does not divide 1500, is no whole number")
         if self.ask == "rhythm_regularity" and 0 < spread < 4:
             raise ValueError("gaps that differ by less than 4 squares are neither regular nor irregular")
-        if self.ask == "longest_pause" and self.gaps.count(max(self.gaps)) > 1:
-            raise ValueError("two pauses are the longest")
+        longest = sorted(self.gaps)[-2:]
+        if self.ask == "longest_pause" and longest[1] - longest[0] < 3:
+            raise ValueError("the longest pause is less than 3 squares longer than another")
         return self
 
 

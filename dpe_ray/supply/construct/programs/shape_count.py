@@ -26,7 +26,7 @@ Colour = Literal["red", "blue", "green", "orange", "purple", "brown"]
 class Group(BaseModel):
     """Equal shapes."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     shape: Shape
     colour: Colour

@@ -9,15 +9,28 @@ from dpe_ray.supply.construct.order import OrderConfig
 from dpe_ray.supply.construct.supplier import ConstructSupplier
 from dpe_ray.supply.construct.waves import Course
 from dpe_ray.supply.gates import sample_key
-from dpe_ray.supply.quota_book import Quotas
+from dpe_ray.supply.quota_book import CALLS_PER_SLOT, Quotas
 from dpe_ray.supply.stage import supply
 from dpe_ray.types import CellPlan, DataPlan, Rejection
 
-CHART, SHAPES, MIXED = "chart_graph/read_value", "geometric/count_shapes", "mixed/count_pasted"
+CHART, SHAPES, TILES, MIXED = (
+    "chart_graph/read_value",
+    "geometric/count_shapes",
+    "artistic/count_colour",
+    "mixed/count_pasted",
+)
 
 
 def plan_of(**quotas):
-    names = {"chart": CHART, "shapes": SHAPES, "mixed": MIXED, "scene": "natural_scene/x", "odd": "map/smell"}
+    names = {
+        "chart": CHART,
+        "shapes": SHAPES,
+        "tiles": TILES,
+        "clock": "everyday_object/read_time",
+        "mixed": MIXED,
+        "scene": "natural_scene/x",
+        "odd": "map/smell",
+    }
     cells = tuple(CellPlan(*names[key].split("/"), 0.1, n, "exercise it") for key, n in quotas.items())
     return DataPlan(cells, sum(quotas.values()))
 
@@ -62,19 +75,35 @@ def plain(crew, **values):
 
 
 async def test_quotas_are_filled_exactly_without_a_teacher(crew):
-    got = await run(plain(crew), plan_of(chart=5, shapes=4))
+    got = await run(plain(crew), plan_of(tiles=5, shapes=4))
     assert (len(got.samples), got.shortfall, got.closed_by, got.calls) == (9, {}, "quota", 0)
-    assert [s.provenance.cell for s in got.samples].count(CHART) == 5
+    assert [s.provenance.cell for s in got.samples].count(TILES) == 5
 
 
 async def test_one_planner_call_brings_many_accepted_samples(crew, bars):
-    crew.samples = [bars(title=f"Rain {n}") for n in range(8)]
-    got = await run(crew.config(), plan_of(chart=8), per_call=8)
-    assert (len(got.samples), got.calls) == (8, 1)
+    crew.samples = [bars(title=f"Rain {n}") for n in range(4)]
+    got = await run(crew.config(), plan_of(chart=4), per_call=4)
+    assert (len(got.samples), got.calls) == (4, 1)
+
+
+async def test_a_teacher_call_brings_three_times_what_annotate_gets_at_best(crew):
+    """Although half of the parameter sets are unusable; annotate asks four teachers for each sample at the least."""
+
+    def plan(request):
+        hour = len(crew.planner.requests)
+        minutes = [minute if minute % 2 else 60 + minute for minute in range(8)]
+        params = [{"ask": "read_time", "form": "open", "hour": hour, "minute": minute} for minute in minutes]
+        return json.dumps({"samples": [{"program": "wall_clock", "params": each} for each in params]})
+
+    crew.planner.script = plan
+    got = await run(crew.config(pass_rate_samples=0), plan_of(clock=8), per_call=8)
+    assert {r.gate for r in got.rejections} == {"params"}
+    assert (len(got.samples), got.calls) == (8, len(crew.planner.requests))
+    assert len(got.samples) / got.calls >= 3 / CALLS_PER_SLOT
 
 
 async def test_arrival_order_and_double_delivery_change_nothing(crew):
-    plan = plan_of(chart=6, shapes=6)
+    plan = plan_of(tiles=4, shapes=3)
     one = await run(plain(crew), plan, per_call=2)
     other = await run(plain(crew), plan, per_call=2, mapper=Late(), concurrency=1)
     assert (one.samples, one.rejections) == (other.samples, other.rejections)
@@ -103,8 +132,8 @@ async def test_a_cell_that_nothing_survives_is_given_up_at_its_cap(crew):
 
 async def test_a_spent_budget_ends_the_calls_and_not_the_supply(crew, bars):
     crew.replies = [BudgetExceeded("spent")]
-    got = await run(crew.config(pass_rate_samples=0), plan_of(chart=40), per_call=4)
-    assert (len(got.samples), got.calls, got.closed_by) == (40, 0, "quota")
+    got = await run(crew.config(pass_rate_samples=0), plan_of(tiles=20), per_call=4)
+    assert (len(got.samples), got.calls, got.closed_by) == (20, 0, "quota")
     assert len(crew.planner.requests) == 1
 
 
@@ -144,7 +173,7 @@ async def test_the_planner_asks_for_harder_samples_when_all_are_passed(crew, bar
         return json.dumps({"samples": [bars(title=f"Rain {len(told)} {n}") for n in range(2)]})
 
     crew.planner.script, crew.right = plan, 9
-    await run(crew.config(), plan_of(chart=2), books=Books(4.0), per_call=2)
+    await run(crew.config(), plan_of(chart=2), books=Books(2.0), per_call=2)
     assert told[0] == "0.50"
     assert told[1] == "0.65"
 

@@ -157,6 +157,12 @@ def test_options_differ_from_the_answer_and_the_right_one_stands_anywhere(worksh
     assert len({sample.answer.value for sample in samples}) > 1
 
 
+def test_the_planner_reads_what_every_parameter_means():
+    told = json.dumps(PROGRAMS["bar_chart"].schema)
+    assert "in half grid steps" in told
+    assert '"maximum": 19' in told
+
+
 HOSTILE = {
     "too many bars": ("bar_chart", {"labels": ["x"] * 100_000, "levels": [3] * 100_000}),
     "a bar of a thousand million": ("bar_chart", {"levels": [10**9, 2, 3]}),
@@ -198,3 +204,11 @@ def test_the_largest_pictures_are_drawn_within_a_second_of_processor_time(worksh
         before = time.process_time()
         workshop.make(name, program.skills[0], 1.0, 2)
         assert time.process_time() - before < 1.0, name
+
+
+def test_names_of_one_letter_are_asked_for_without_options(workshop, bars):
+    params = read_params(
+        PROGRAMS["bar_chart"], bars(ask="rank_values", form="choice", labels=["C", "A", "B"])["params"]
+    )
+    sample = construct(PROGRAMS["bar_chart"], Recipe("bar_chart", params, 1), workshop.shelf, "chart_graph")
+    assert (sample.options, sample.answer.value) == ((), "B")
