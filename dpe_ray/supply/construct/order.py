@@ -24,6 +24,7 @@ from dpe_ray.supply.construct.maker import (
 from dpe_ray.supply.construct.planner import ProgramPlanner, Proposal
 from dpe_ray.supply.construct.program import Params
 from dpe_ray.supply.construct.registry import AnyProgram, load_programs
+from dpe_ray.supply.construct.task import Undrawable
 from dpe_ray.supply.stage import Outcome
 from dpe_ray.taxonomy import UNSPECIFIED, known_name, stems
 from dpe_ray.types import Candidate, ImageRef, Provenance, Rejection, Sample
@@ -196,6 +197,8 @@ class OrderFiller:
         low, high = program.difficulty
         try:
             params = program.sample(ask, min(max(order.level, low), high), rng)
+        except Undrawable as error:
+            raise Refused("draw", f"{program.name}: {error}") from error
         except PROGRAM_ERRORS as error:
             raise Refused("program", f"{program.name}: {type(error).__name__}: {error}") from error
         return program, self._recipe(order, program, params, slot)

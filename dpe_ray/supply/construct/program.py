@@ -1,13 +1,17 @@
 """The port of generator programs: what a file of `programs/`, or a user's own file, must offer."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from random import Random
 from typing import Any, ClassVar, Generic, Literal, TypeVar, get_args
 
 from PIL import Image
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
-from dpe_ray.supply.construct.task import Shown, Task
+from dpe_ray.supply.construct.task import Shown, Task, Undrawable
+
+ATTEMPTS = 1000
+"""Of drawing parameters at random: most programs need one to five."""
 
 
 class Params(BaseModel):
@@ -69,6 +73,17 @@ class Program(ABC, Generic[P]):
     @abstractmethod
     def check(self, params: P, shown: Shown) -> str:
         """Work the answer out once more, by another way than `make`: from pixels and the question where that can be."""
+
+
+def first_valid(attempt: Callable[[], P]) -> P:
+    """Draw parameters until they validate. Raises Undrawable, with the last reason, after 1000 attempts."""
+    problem = ""
+    for _ in range(ATTEMPTS):
+        try:
+            return attempt()
+        except ValidationError as error:
+            problem = error.errors(include_url=False)[0]["msg"]
+    raise Undrawable(f"no parameters were found: {problem}")
 
 
 def scaled(low: int, high: int, difficulty: float) -> int:

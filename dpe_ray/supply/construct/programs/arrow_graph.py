@@ -15,7 +15,7 @@ from dpe_ray.supply.construct import measure
 from dpe_ray.supply.construct.drawing import BLACK, COLOURS, Point, blank, write
 from dpe_ray.supply.construct.labels import Label, distinct
 from dpe_ray.supply.construct.options import near
-from dpe_ray.supply.construct.program import Params, Program, scaled
+from dpe_ray.supply.construct.program import Params, Program, first_valid, scaled
 from dpe_ray.supply.construct.task import Shown, Task, Undrawable
 from dpe_ray.supply.construct.words import NAMES, PLACES
 from dpe_ray.types import AnswerKind
@@ -67,21 +67,21 @@ class ArrowGraph(Program[ArrowGraphParams]):
     def sample(self, ask: str, difficulty: float, rng: Random) -> ArrowGraphParams:
         """As `Program.sample`: more nodes and arrows are harder."""
         count = scaled(4, 8, difficulty)
-        while True:
+
+        def attempt() -> ArrowGraphParams:
             pairs = [pair for pair in permutations(range(count), 2) if pair[0] < pair[1]]
             chosen = rng.sample(pairs, min(len(pairs), scaled(5, 14, difficulty)))
             start, end = rng.sample(range(count), 2)
-            try:
-                return ArrowGraphParams(
-                    ask=ask,
-                    form=rng.choice(("choice", "open")),
-                    nodes=rng.choice((NAMES, PLACES))[:count],
-                    arrows=tuple(pair if rng.random() < 0.5 else pair[::-1] for pair in chosen),
-                    start=start,
-                    end=end,
-                )
-            except ValueError:
-                continue
+            return ArrowGraphParams(
+                ask=ask,
+                form=rng.choice(("choice", "open")),
+                nodes=rng.choice((NAMES, PLACES))[:count],
+                arrows=tuple(pair if rng.random() < 0.5 else pair[::-1] for pair in chosen),
+                start=start,
+                end=end,
+            )
+
+        return first_valid(attempt)
 
     def make(self, params: ArrowGraphParams, rng: Random, base: Image.Image | None) -> Task:
         """As `Program.make`."""

@@ -11,7 +11,7 @@ from dpe_ray.supply.construct import measure
 from dpe_ray.supply.construct.drawing import BLACK, COLOURS, blank, write
 from dpe_ray.supply.construct.labels import Label, distinct
 from dpe_ray.supply.construct.options import near
-from dpe_ray.supply.construct.program import Params, Program, scaled
+from dpe_ray.supply.construct.program import Params, Program, first_valid, scaled
 from dpe_ray.supply.construct.task import Shown, Task
 from dpe_ray.supply.construct.words import PLACES
 from dpe_ray.types import AnswerKind
@@ -83,23 +83,23 @@ class CityMap(Program[CityMapParams]):
     def sample(self, ask: str, difficulty: float, rng: Random) -> CityMapParams:
         """As `Program.sample`: more streets and landmarks are harder."""
         streets, count = scaled(3, 7, difficulty), scaled(3, 8, difficulty)
-        while True:
+
+        def attempt() -> CityMapParams:
             corners = rng.sample([(x, y) for x in range(streets) for y in range(streets)], count)
             start, end = rng.sample(range(count), 2)
-            try:
-                return CityMapParams(
-                    ask=ask,
-                    form=rng.choice(("choice", "open")),
-                    streets=streets,
-                    landmarks=tuple(
-                        Landmark(name=n, x=x, y=y) for n, (x, y) in zip(rng.sample(PLACES, count), corners, strict=True)
-                    ),
-                    metres=rng.choice((50, 100, 150, 200, 250)),
-                    start=start,
-                    end=end,
-                )
-            except ValueError:
-                continue
+            return CityMapParams(
+                ask=ask,
+                form=rng.choice(("choice", "open")),
+                streets=streets,
+                landmarks=tuple(
+                    Landmark(name=n, x=x, y=y) for n, (x, y) in zip(rng.sample(PLACES, count), corners, strict=True)
+                ),
+                metres=rng.choice((50, 100, 150, 200, 250)),
+                start=start,
+                end=end,
+            )
+
+        return first_valid(attempt)
 
     def make(self, params: CityMapParams, rng: Random, base: Image.Image | None) -> Task:
         """As `Program.make`."""

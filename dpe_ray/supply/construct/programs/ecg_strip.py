@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 from dpe_ray.supply.construct import measure
 from dpe_ray.supply.construct.drawing import BLACK, Point, blank, write
 from dpe_ray.supply.construct.options import near
-from dpe_ray.supply.construct.program import Params, Program
+from dpe_ray.supply.construct.program import Params, Program, first_valid
 from dpe_ray.supply.construct.task import Shown, Task
 from dpe_ray.types import AnswerKind
 
@@ -63,16 +63,16 @@ class EcgStrip(Program[EcgStripParams]):
     def sample(self, ask: str, difficulty: float, rng: Random) -> EcgStripParams:
         """As `Program.sample`: rates that do not fit large squares, and many beats, are harder."""
         regular = ask == "heart_rate" or (ask != "longest_pause" and rng.random() < 0.5)
-        while True:
+
+        def attempt() -> EcgStripParams:
             if regular:
                 gap = rng.choice((15, 20, 25, 30) if difficulty < 0.5 else (12, 15, 20, 25, 30))
                 gaps = [gap] * rng.randint(2, (SQUARES - 13) // gap)
             else:
                 gaps = [rng.randint(12, 40) for _ in range(rng.randint(2, 3 + round(4 * difficulty)))]
-            try:
-                return EcgStripParams(ask=ask, form=rng.choice(("choice", "open")), gaps=tuple(gaps))
-            except ValueError:
-                continue
+            return EcgStripParams(ask=ask, form=rng.choice(("choice", "open")), gaps=tuple(gaps))
+
+        return first_valid(attempt)
 
     def make(self, params: EcgStripParams, rng: Random, base: Image.Image | None) -> Task:
         """As `Program.make`."""

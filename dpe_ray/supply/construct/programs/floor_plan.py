@@ -14,7 +14,7 @@ from dpe_ray.supply.construct import measure
 from dpe_ray.supply.construct.drawing import BLACK, COLOURS, blank, write
 from dpe_ray.supply.construct.labels import Label, distinct
 from dpe_ray.supply.construct.options import near
-from dpe_ray.supply.construct.program import Params, Program, scaled
+from dpe_ray.supply.construct.program import Params, Program, first_valid, scaled
 from dpe_ray.supply.construct.task import Shown, Task
 from dpe_ray.supply.construct.words import ROOMS
 from dpe_ray.types import AnswerKind
@@ -73,23 +73,23 @@ class FloorPlan(Program[FloorPlanParams]):
 
     def sample(self, ask: str, difficulty: float, rng: Random) -> FloorPlanParams:
         """As `Program.sample`: more rooms are harder."""
-        while True:
+
+        def attempt() -> FloorPlanParams:
             columns, rows = scaled(2, 4, difficulty), scaled(1, 3, difficulty)
             count = columns * rows
             walls = [(room, room + 1) for room in range(count) if (room + 1) % columns]
             walls += [(room, room + columns) for room in range(count - columns)]
-            try:
-                return FloorPlanParams(
-                    ask=ask,
-                    form=rng.choice(("choice", "open")),
-                    widths=tuple(rng.randint(2, 6) for _ in range(columns)),
-                    depths=tuple(rng.randint(2, 5) for _ in range(rows)),
-                    rooms=tuple(rng.sample(ROOMS, count)),
-                    doors=tuple(rng.sample(walls, rng.randint(1, len(walls)))),
-                    room=rng.randrange(count),
-                )
-            except ValueError:
-                continue
+            return FloorPlanParams(
+                ask=ask,
+                form=rng.choice(("choice", "open")),
+                widths=tuple(rng.randint(2, 6) for _ in range(columns)),
+                depths=tuple(rng.randint(2, 5) for _ in range(rows)),
+                rooms=tuple(rng.sample(ROOMS, count)),
+                doors=tuple(rng.sample(walls, rng.randint(1, len(walls)))),
+                room=rng.randrange(count),
+            )
+
+        return first_valid(attempt)
 
     def make(self, params: FloorPlanParams, rng: Random, base: Image.Image | None) -> Task:
         """As `Program.make`."""

@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 
 from dpe_ray.supply.construct.drawing import plot
 from dpe_ray.supply.construct.options import near
-from dpe_ray.supply.construct.program import Params, Program, scaled
+from dpe_ray.supply.construct.program import Params, Program, first_valid, scaled
 from dpe_ray.supply.construct.task import Shown, Task, Unsettled
 from dpe_ray.types import AnswerKind
 
@@ -64,17 +64,17 @@ class Formula(Program[FormulaParams]):
         """As `Program.sample`: larger and negative numbers are harder."""
         most = scaled(4, 12, difficulty)
         least = -most if difficulty > 0.4 else 1
-        while True:
+
+        def attempt() -> FormulaParams:
             values = {name: rng.randint(least, most) for name in "abcd"}
-            try:
-                return FormulaParams(
-                    ask=ask,
-                    form=rng.choice(("choice", "open")),
-                    k=rng.randint(2, most),
-                    **values,
-                )
-            except ValueError:
-                continue
+            return FormulaParams(
+                ask=ask,
+                form=rng.choice(("choice", "open")),
+                k=rng.randint(2, most),
+                **values,
+            )
+
+        return first_valid(attempt)
 
     def make(self, params: FormulaParams, rng: Random, base: Image.Image | None) -> Task:
         """As `Program.make`."""

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from dpe_ray.supply.construct import measure
 from dpe_ray.supply.construct.drawing import COLOURS, blank
 from dpe_ray.supply.construct.options import near
-from dpe_ray.supply.construct.program import Params, Program, scaled
+from dpe_ray.supply.construct.program import Params, Program, first_valid, scaled
 from dpe_ray.supply.construct.task import Shown, Task, Unsettled
 from dpe_ray.types import AnswerKind
 
@@ -63,21 +63,21 @@ class ShapeCount(Program[ShapeCountParams]):
 
     def sample(self, ask: str, difficulty: float, rng: Random) -> ShapeCountParams:
         """As `Program.sample`: more groups with more shapes are harder."""
-        while True:
+
+        def attempt() -> ShapeCountParams:
             kinds = [(shape, colour) for shape in FILLS for colour in ("red", "blue", "green", "orange", "purple")]
             chosen = rng.sample(kinds, scaled(2, 8, difficulty))
             groups = [Group(shape=s, colour=c, count=rng.randint(1, 4)) for s, c in chosen]
             asked = rng.choice(groups)
-            try:
-                return ShapeCountParams(
-                    ask=ask,
-                    form=rng.choice(("choice", "open")),
-                    groups=tuple(groups),
-                    shape=asked.shape,
-                    colour=rng.choice(groups).colour,
-                )
-            except ValueError:
-                difficulty = max(0.2, difficulty - 0.1)
+            return ShapeCountParams(
+                ask=ask,
+                form=rng.choice(("choice", "open")),
+                groups=tuple(groups),
+                shape=asked.shape,
+                colour=rng.choice(groups).colour,
+            )
+
+        return first_valid(attempt)
 
     def make(self, params: ShapeCountParams, rng: Random, base: Image.Image | None) -> Task:
         """As `Program.make`."""

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from dpe_ray.supply.construct import measure
 from dpe_ray.supply.construct.drawing import COLOURS
 from dpe_ray.supply.construct.options import near
-from dpe_ray.supply.construct.program import Params, Program, scaled
+from dpe_ray.supply.construct.program import Params, Program, first_valid, scaled
 from dpe_ray.supply.construct.task import Shown, Task, Undrawable, Unsettled
 from dpe_ray.types import AnswerKind
 
@@ -59,22 +59,22 @@ class StickerCount(Program[StickerCountParams]):
     def sample(self, ask: str, difficulty: float, rng: Random) -> StickerCountParams:
         """As `Program.sample`: more and smaller stickers are harder."""
         most = scaled(3, 9, difficulty)
-        while True:
+
+        def attempt() -> StickerCountParams:
             counts = (
                 [rng.randint(0, most) for _ in range(2)] if ask != "locate_pasted" else rng.choice(([0, 1], [1, 0]))
             )
-            try:
-                return StickerCountParams(
-                    ask=ask,
-                    form=rng.choice(("choice", "open")),
-                    discs=counts[0],
-                    squares=counts[1],
-                    shape=rng.choice(("disc", "square")),
-                    colour=rng.choice(("red", "blue", "green", "orange", "purple", "yellow")),
-                    size=scaled(60, 26, difficulty),
-                )
-            except ValueError:
-                continue
+            return StickerCountParams(
+                ask=ask,
+                form=rng.choice(("choice", "open")),
+                discs=counts[0],
+                squares=counts[1],
+                shape=rng.choice(("disc", "square")),
+                colour=rng.choice(("red", "blue", "green", "orange", "purple", "yellow")),
+                size=scaled(60, 26, difficulty),
+            )
+
+        return first_valid(attempt)
 
     def make(self, params: StickerCountParams, rng: Random, base: Image.Image | None) -> Task:
         """As `Program.make`. Raises Undrawable when the image is too small, or has the stickers' colour itself."""

@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from dpe_ray.supply.construct import measure
 from dpe_ray.supply.construct.drawing import BLACK, COLOURS, Point, blank, write
 from dpe_ray.supply.construct.options import near
-from dpe_ray.supply.construct.program import Params, Program
+from dpe_ray.supply.construct.program import Params, Program, first_valid
 from dpe_ray.supply.construct.task import Shown, Task, Unsettled
 from dpe_ray.types import AnswerKind
 
@@ -62,21 +62,21 @@ class Triangle(Program[TriangleParams]):
     def sample(self, ask: str, difficulty: float, rng: Random) -> TriangleParams:
         """As `Program.sample`: round angles, upright, are easy."""
         step = 10 if difficulty < 0.3 else 5 if difficulty < 0.6 else 1
-        while True:
+
+        def attempt() -> TriangleParams:
             alpha, beta = (rng.randrange(20, 131, step) for _ in range(2))
             if ask == "classify_triangle" and rng.random() < 0.3:
                 beta = 90 - alpha if alpha <= 70 else 90
-            try:
-                return TriangleParams(
-                    ask=ask,
-                    form=rng.choice(("choice", "open")),
-                    alpha=alpha,
-                    beta=beta,
-                    names=rng.choice(("ABC", "PQR", "XYZ", "KLM")),
-                    turned=rng.randrange(360) if difficulty > 0.3 else 0,
-                )
-            except ValueError:
-                step = max(1, step // 2)
+            return TriangleParams(
+                ask=ask,
+                form=rng.choice(("choice", "open")),
+                alpha=alpha,
+                beta=beta,
+                names=rng.choice(("ABC", "PQR", "XYZ", "KLM")),
+                turned=rng.randrange(360) if difficulty > 0.3 else 0,
+            )
+
+        return first_valid(attempt)
 
     def make(self, params: TriangleParams, rng: Random, base: Image.Image | None) -> Task:
         """As `Program.make`."""
