@@ -6,13 +6,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test check clean
+.PHONY: demo test test-cluster check clean
 
 demo: $(INSTALLED)
 	$(BIN)/dpe-ray run jobs/micro.yaml
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest tests/unit tests/ray tests/e2e
+	$(BIN)/python -m pytest tests/unit tests/e2e/test_run.py tests/ray
+
+# Runs that are submitted to a head of their own, and that are ended and go on.
+test-cluster: $(INSTALLED)
+	$(BIN)/python -m pytest tests/e2e/test_job.py tests/e2e/test_interrupt.py
 
 check: $(INSTALLED)
 	$(BIN)/ruff format --check .

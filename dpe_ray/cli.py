@@ -4,6 +4,8 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, NoReturn
@@ -37,24 +39,26 @@ def run(
     until_round: Annotated[int, typer.Option(min=0, help="Pause after this round; 0 runs all.")] = 0,
 ) -> None:
     """Run all rounds, or go on with a run that stopped."""
-    from dpe_ray.config import load_config
-    from dpe_ray.runtime.evolve import evolve
+    with _told_if_interrupted():
+        from dpe_ray.config import load_config
+        from dpe_ray.runtime.evolve import evolve
 
-    config = load_config(yaml, tuple(set_ or ()))
-    folder = run_dir or Path("runs") / config.name
-    evolve(config, folder, fresh=fresh, until_round=until_round, notify=out.print)
+        config = load_config(yaml, tuple(set_ or ()))
+        folder = run_dir or Path("runs") / config.name
+        evolve(config, folder, fresh=fresh, until_round=until_round, notify=out.print)
     _show(folder)
 
 
 @app.command()
 def resume(run: Run) -> None:
     """Go on with a run where it stopped; its config is read from the run itself."""
-    from dpe_ray.config import parse_config
-    from dpe_ray.rounds.store import RunFolder
-    from dpe_ray.runtime.evolve import evolve
+    with _told_if_interrupted():
+        from dpe_ray.config import parse_config
+        from dpe_ray.rounds.store import RunFolder
+        from dpe_ray.runtime.evolve import evolve
 
-    config = parse_config(RunFolder(run).config(), str(run / "config.json"))
-    evolve(config, run, notify=out.print)
+        config = parse_config(RunFolder(run).config(), str(run / "config.json"))
+        evolve(config, run, notify=out.print)
     _show(run)
 
 
@@ -80,10 +84,19 @@ def report(run: Run) -> None:
 
 @app.command()
 def diagnose(
-    responses: Annotated[Path, typer.Option(help="JSONL: id, question, options, answer, response, category.")],
+    responses: Annotated[
+        Path,
+        typer.Option(
+            help="JSONL, one answer a line: question, answer, response; if there are any: id, options, category "
+            "(or subject), skills, kind (choice, number, text), aliases (other right answers), tolerance (of a number)."
+        ),
+    ],
     out_dir: Annotated[Path, typer.Option("--out", help="Folder for diagnosis.json.")] = Path("diagnosis"),
 ) -> None:
-    """Say where a model is weak from answers that were recorded; asks no model."""
+    """Say where a model is weak from answers that were recorded; asks no model.
+
+    Free text that is not equal to the answer or an alias counts as wrong: its accuracy is a lower bound.
+    """
     from dpe_ray.rounds.recorded import accuracy_table, diagnose_recorded
 
     out.print(accuracy_table(diagnose_recorded(responses, out_dir)))
@@ -150,11 +163,12 @@ def submit(
 @app.command()
 def doctor(
     yaml: Annotated[Path | None, typer.Argument(metavar="[RUN.yaml]", help="Also check this run's needs.")] = None,
+    set_: Overrides = None,
 ) -> None:
     """Say what this machine has, what a run would miss, and what to do about it."""
     from dpe_ray.runtime.doctor import examine
 
-    findings = examine(yaml)
+    findings = examine(yaml, tuple(set_ or ()))
     for finding in findings:
         out.print(f"{'ok  ' if finding.ok else 'MISS'}  {finding.what}: {finding.found}")
     if not all(finding.ok for finding in findings):
@@ -180,15 +194,25 @@ def _fail(message: str) -> NoReturn:
     raise SystemExit(2)
 
 
+@contextmanager
+def _told_if_interrupted() -> Iterator[None]:
+    """Around all of a run, its imports too: they take seconds."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        out.print("interrupted; the same command, without --fresh, goes on from here")
+        raise
+
+
 def _interrupt(number: int, frame: FrameType | None) -> None:
     signal.raise_signal(signal.SIGINT)  # and not KeyboardInterrupt: a running event loop has its own way to end
 
 
 def _show(folder: Path) -> None:
-    from dpe_ray.rounds.show import tables
+    from dpe_ray.rounds.show import told
     from dpe_ray.rounds.store import RunFolder
 
-    for table in tables(RunFolder(folder).summary()):
-        out.print(table)
+    for part in told(RunFolder(folder)):
+        out.print(part)
     if (folder / "report.html").exists():
         out.print(f"report: {folder / 'report.html'}")

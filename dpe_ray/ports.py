@@ -193,15 +193,15 @@ class CallBudget(Protocol):
     """
 
     async def allow(self, calls: int | None) -> None:
-        """From now on at most this many more; None: any number."""
+        """From now on at most this many more, beside those under way; None: any number. Begins a new allowance."""
         ...
 
-    async def take(self) -> bool:
-        """Ask before a call. False when none is left."""
+    async def take(self) -> int:
+        """Ask before a call: the number of the allowance that it is taken from, 0 when nothing is left."""
         ...
 
-    async def give_back(self) -> None:
-        """A call that was taken got no answer."""
+    async def give_back(self, allowance: int) -> None:
+        """A call that was taken from this allowance got no answer. A later allowance never counted it."""
         ...
 
 
@@ -225,26 +225,30 @@ class QuotaState:
 class QuotaBook(Protocol):
     """The one owner of the quotas of a supply stage. All workers ask it; nobody else counts.
 
-    Rows are delivered at least once, so everything is keyed by slot: a slot that runs again replaces what it said.
+    Rows are delivered at least once, so everything is keyed by slot: one that runs again is told what it was told
+    before, which lets the journal answer it, and what it committed stays.
     """
 
-    async def begin(self, slot: int) -> dict[str, int]:
-        """Samples still wanted per cell, cells that are full or exhausted left out; empty when supply is closed.
+    async def begin(self, slot: int) -> tuple[str, ...]:
+        """Cells that are neither full nor exhausted; none when supply is closed. A rerun is offered the same.
 
         A slot that was shown a cell is in flight until it commits or is released.
         """
         ...
 
     async def reserve(self, cell: str, slot: int) -> bool:
-        """Ask for a place before costly work. False when the cell is full or exhausted."""
+        """Ask for a place before costly work, one per slot. False when the cell is full or exhausted."""
         ...
 
-    async def commit(self, cell: str, slot: int, calls: int) -> bool:
-        """A reserved sample passed; `calls` is what the slot cost. False when the cell is already full."""
+    async def commit(self, slot: int, key: str, calls: int) -> str:
+        """A sample passed where its slot had reserved; `key` tells equal samples, `calls` is what the slot cost.
+
+        Gives the gate that refuses it, `quota` (the cell is already full) or `duplicate`, or nothing.
+        """
         ...
 
-    async def release(self, cell: str, slot: int, calls: int) -> None:
-        """A slot gave no sample; `cell` is empty when it never reserved one."""
+    async def release(self, slot: int, calls: int) -> None:
+        """A slot gave no sample, whether or not it had reserved."""
         ...
 
     async def close(self) -> None:

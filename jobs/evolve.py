@@ -2,7 +2,7 @@
 
 import sys
 
-from dpe_ray.cli import main
+from dpe_ray.__main__ import main
 
 if __name__ == "__main__":
     main(["run", *sys.argv[1:]])

@@ -6,7 +6,7 @@ the same job may be sent again.
 
 import sys
 
-from dpe_ray.cli import main
+from dpe_ray.__main__ import main
 
 if __name__ == "__main__":
     if len(sys.argv) < 3 or not sys.argv[1].isdigit() or sys.argv[1] == "0":

@@ -46,7 +46,7 @@ async def attribute(graded: Graded, judge: Judge) -> Attribution:
         said = await judge.judge(graded.sample, graded.text)
     except (ModelUnavailable, BadRequest) as error:
         log.warning("attribution of %s: %s", graded.sample.id, error)
-        return Attribution(NOT_JUDGED, "")
+        return Attribution(NOT_JUDGED, "", str(error))
     except BadReply as error:
         log.warning("attribution of %s: %s", graded.sample.id, error)
         return Attribution("other", "")

@@ -24,6 +24,8 @@ from dpe_ray.types import ErrorRecord, MissingSkill, Sample
 
 LONGEST_NAME = 6
 MAX_TOKENS = 400
+OUTAGE = "outage"
+"""How `dropped` begins where the analyst did not answer: out of reach, or it refuses us."""
 
 log = logging.getLogger(__name__)
 
@@ -155,8 +157,7 @@ async def _analysed(
         said = await ask(analyst, request, usable_analysis(sample, known, settings.most))
     except (ModelUnavailable, BadRequest, BadReply) as failure:
         log.warning("missing skill of %s: %s", error.sample_id, failure)
-        outage = isinstance(failure, ModelUnavailable)
-        return replace(error, dropped=f"{'outage' if outage else 'unusable'}: {failure}")
+        return replace(error, dropped=f"{'unusable' if isinstance(failure, BadReply) else OUTAGE}: {failure}")
     total = sum(skill.weight for skill in said.skills)
     skills = tuple(MissingSkill(canonical(s.name), s.skill.strip(), s.weight / total) for s in said.skills)
     return replace(error, skills=skills, evidence=said.evidence.strip(), error_kind=said.error_kind)

@@ -15,7 +15,7 @@ from typing import Any
 from dpe_ray.errors import PoolError
 from dpe_ray.grading.intervals import wilson
 from dpe_ray.grading.rows import answer_of, json_object, list_of, text_of
-from dpe_ray.grading.rules import grade
+from dpe_ray.grading.rules import grade, needs_judge
 from dpe_ray.taxonomy import UNSPECIFIED
 from dpe_ray.types import (
     Attribution,
@@ -38,7 +38,11 @@ OUTAGES = ("Failed to obtain answer via API.",)
 NO_RESPONSE = "recorded@1"
 """Grader of an answer that was never given."""
 UNPARSABLE = "unparsable"
-"""Error type of an answer without a form that can be graded; what else failed was judged by nobody."""
+"""Error type of an answer without a form that can be graded."""
+UNDECIDED = "undecidable"
+"""Error type of a text that rules cannot tell from the reference. It counts as wrong: a judge may find it right."""
+WRONG = "wrong"
+"""Error type of an answer that rules found wrong."""
 EXAMPLES = 3
 """Failures kept per cell."""
 
@@ -81,7 +85,8 @@ def read_responses(path: Path) -> Iterator[Response]:
 def diagnose_responses(graded: Sequence[Graded]) -> Diagnosis:
     """Count graded answers by category and skill, cells in alphabetical order; several answers to an item all count.
 
-    No judge saw them: a failure's error type is `unparsable` or `not_judged`. Raises PoolError without any answer.
+    No judge saw them: a failure's error type is `wrong`, `undecidable` or `unparsable`, and where there are undecidable
+    ones the accuracy is a lower bound. Raises PoolError without any answer.
     """
     if not graded:
         raise PoolError("no response to diagnose; give a file with at least one")
@@ -113,8 +118,12 @@ def _cell(category: str, skill: str, items: Sequence[Graded]) -> CellDiagnosis:
 
 
 def _failure(item: Graded) -> Failure:
-    unparsable = item.verdict.kind is VerdictKind.UNPARSABLE
-    why = Attribution(UNPARSABLE if unparsable else VerdictKind.NOT_JUDGED.value, item.verdict.reason)
+    kind = WRONG
+    if item.verdict.kind is VerdictKind.UNPARSABLE:
+        kind = UNPARSABLE
+    elif needs_judge(item.verdict):
+        kind = UNDECIDED
+    why = Attribution(kind, item.verdict.reason)
     return Failure(item.sample.id, item.sample.question, item.sample.answer.value, item.text, why)
 
 

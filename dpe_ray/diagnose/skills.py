@@ -7,7 +7,7 @@ names converge instead of multiplying, and equal items give equal requests, whic
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pydantic import BaseModel
 
@@ -36,6 +36,16 @@ class SkillReply(BaseModel):
 
 
 @dataclass(frozen=True)
+class Skills:
+    """What the analyst said, by sample id."""
+
+    names: dict[str, str] = field(default_factory=dict)
+    """`unspecified` where there is no usable name."""
+    unanswered: dict[str, str] = field(default_factory=dict)
+    """Why the analyst did not answer; empty where it did, whatever it said."""
+
+
+@dataclass(frozen=True)
 class SkillJob:
     """What a worker needs for rows `{"id": category, "samples", "known"}`."""
 
@@ -53,8 +63,8 @@ async def name_skills(
     workers: tuple[int, int],
     concurrency: int,
     prompt_file: str = "",
-) -> dict[str, str]:
-    """Name one skill per sample, by sample id. Costs one call each, two when a reply does not parse."""
+) -> Skills:
+    """Name one skill per sample. Costs one call each, two when a reply does not parse."""
     by_category: dict[str, list[Sample]] = {}
     for sample in sorted(samples, key=lambda s: s.id):
         by_category.setdefault(sample.category, []).append(sample)
@@ -63,31 +73,36 @@ async def name_skills(
         for category, members in by_category.items()
     ]
     spec = MapSpec(skill_rows, SkillJob(analyst, prompt_file), workers, concurrency, "skills")
-    named: dict[str, dict[str, str]] = await collect(mapper, spec, rows, "skills")
-    return {id_: skill for skills in named.values() for id_, skill in skills.items()}
+    found = Skills()
+    for part in (await collect(mapper, spec, rows, "skills")).values():
+        found.names.update(part.names)
+        found.unanswered.update(part.unanswered)
+    return found
 
 
 def skill_rows(job: SkillJob) -> Callable[[Row], Awaitable[Row]]:
-    """Open the analyst's door and build the row function: one category to `{"id", "skills": {sample id: skill}}`."""
+    """Open the analyst's door and build the row function: one category to `{"id", "skills": Skills}`."""
     analyst, prompt = job.analyst.open(), PromptFile.load("dpe_ray.diagnose", "skill_analyst", job.prompt_file)
 
     async def name_category(row: Row) -> Row:
         samples, known = row["samples"], list(row["known"])
-        skills: dict[str, str] = {}
+        skills = Skills()
         for start in range(0, len(samples), BATCH):
             batch = samples[start : start + BATCH]
-            said = await asyncio.gather(*[_ask(sample, tuple(known), analyst, prompt) for sample in batch])
+            said = await asyncio.gather(*[_ask(sample, known, analyst, prompt, skills.unanswered) for sample in batch])
             pairs = list(zip(said, batch, strict=True))
             clean = [usable_skill(name, sample, known) for name, sample in pairs]
             known += [name for name in dict.fromkeys(clean) if name not in (*known, UNSPECIFIED)]
             # a name that also serves an item with another answer gives nothing away: time_of_day, where it is day
-            skills.update({sample.id: usable_skill(name, sample, known) for name, sample in pairs})
+            skills.names.update({sample.id: usable_skill(name, sample, known) for name, sample in pairs})
         return {"id": row["id"], "skills": skills}
 
     return name_category
 
 
-async def _ask(sample: Sample, known: tuple[str, ...], analyst: ChatModel, prompt: PromptFile) -> str:
+async def _ask(
+    sample: Sample, known: Sequence[str], analyst: ChatModel, prompt: PromptFile, unanswered: dict[str, str]
+) -> str:
     shown = prompt.render(
         category=sample.category, question=sample.question, options=lettered_options(sample), known=known
     )
@@ -97,6 +112,8 @@ async def _ask(sample: Sample, known: tuple[str, ...], analyst: ChatModel, promp
         return (await ask(analyst, request, SkillReply)).skill
     except (ModelUnavailable, BadRequest, BadReply) as error:
         log.warning("skill of %s: %s", sample.id, error)
+        if not isinstance(error, BadReply):
+            unanswered[sample.id] = str(error)
         return UNSPECIFIED
 
 

@@ -5,12 +5,13 @@ went wrong, and per cell how much it can still learn and what it lacks.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from dpe_ray.diagnose.attribute import NOT_JUDGED, AttributeJob, attribute_rows
 from dpe_ray.diagnose.canonical import canonicalise
 from dpe_ray.diagnose.cells import make_diagnosis
-from dpe_ray.diagnose.missing import ONE_SKILL, MissingSettings, find_missing_skills
+from dpe_ray.diagnose.missing import ONE_SKILL, OUTAGE, MissingSettings, find_missing_skills
+from dpe_ray.diagnose.outages import Outages
 from dpe_ray.diagnose.routes import Named, RouteSettings, measure_needs
 from dpe_ray.diagnose.sampling import Draws, draw_answers
 from dpe_ray.diagnose.skills import name_skills
@@ -38,6 +39,7 @@ class Crew:
     workers: tuple[int, int]
     concurrency: int
     prompts: Mapping[str, str]
+    outages: Outages = field(default_factory=Outages)
 
 
 async def diagnose(
@@ -67,22 +69,24 @@ async def diagnose(
     decide. Without `explain` items stay `unspecified` in their categories and failures unattributed, which saves the
     analyst's calls and the judge's per failure. `embedder` also merges skill names by vector. `votes` does without
     gold answers. `locate` costs what it costs and one analyst call per error, `routes` one student call per item and
-    what `measure_needs` asks. Raises PoolError for an empty probe, ModelUnavailable when not one item could be judged,
-    ConfigError for votes together with what compares with gold answers.
+    what `measure_needs` asks. Raises PoolError for an empty probe, ModelUnavailable when more than half of the items
+    could not be judged or analyst, judge or reader left more than half of theirs unanswered, ConfigError for votes
+    together with what compares with gold answers.
     """
     _check(probe, votes, locate, routes)
     crew = Crew(student, judge, analyst, mapper, max_tokens, workers, concurrency, prompts or {})
     # 1  Answer and grade: by the reference, or by the student's own majority.
     graded = await (_voted(probe, votes, crew) if votes else _graded(probe, crew))
-    if not any(g.verdict.judged for g in graded):
-        raise ModelUnavailable(f"no probe item could be judged ({graded[0].verdict.reason}); check the endpoints")
+    _require_judged(graded)
     # 2  Name the skill that each item needs.
     graded, tree = await _skilled(graded, taxonomy, embedder, crew) if explain else (_unskilled(graded), taxonomy)
     # 3  Ask why the failed ones failed.
     failed = [g for g in graded if g.verdict.judged and not g.verdict.correct]
     attributions = await _attributed(failed, crew) if explain else {g.sample.id: UNEXPLAINED for g in failed}
     # 4  Find the steps that went wrong, and the skills that were missing there.
-    errors = await _analysed(await locate(failed), failed, tree, embedder, missing, crew) if locate else ()
+    errors = (
+        await _analysed(await _located(failed, locate, crew), failed, tree, embedder, missing, crew) if locate else ()
+    )
     # 5  Sample answers, for what can be learned; change the conditions, for what is lacking.
     drawn = await _drawn([g.sample for g in graded], routes, crew) if routes else {}
     needs = await _needs(graded, drawn, attributions, routes, crew) if routes else {}
@@ -90,7 +94,7 @@ async def diagnose(
     found = make_diagnosis(
         policy_version, graded, attributions, failures_per_cell, errors=errors, drawn=drawn, needs=needs
     )
-    return found, graded
+    return replace(found, unexplained=len(crew.outages)), graded
 
 
 def _check(
@@ -100,6 +104,15 @@ def _check(
         raise PoolError("the probe is empty; give a labelled set with at least one item")
     if votes and (locate or routes):
         raise ConfigError("diagnose: mistakes and routes compare with gold answers; leave them or the votes out")
+
+
+def _require_judged(graded: Sequence[Graded]) -> None:
+    silent = [g for g in graded if not g.verdict.judged]
+    if 2 * len(silent) > len(graded):
+        raise ModelUnavailable(
+            f"diagnosis: {len(graded) - len(silent)} of {len(graded)} probe items could be judged "
+            f"({silent[0].verdict.reason}); check the endpoints and resume"
+        )
 
 
 async def _graded(probe: Sequence[Sample], crew: Crew) -> tuple[Graded, ...]:
@@ -131,11 +144,12 @@ async def _skilled(
         samples, crew.analyst, crew.mapper, taxonomy,
         workers=crew.workers, concurrency=crew.concurrency, prompt_file=crew.prompts.get("skill_analyst", ""),
     )  # fmt: skip
+    crew.outages.add("skills", "skill_analyst", len(said.names), said.unanswered)
     named: dict[str, list[str]] = {}
     for sample in samples:
-        named.setdefault(sample.category, []).append(said[sample.id])
+        named.setdefault(sample.category, []).append(said.names[sample.id])
     names, tree = await canonicalise(named, taxonomy, embedder)
-    skills = [names[sample.category][said[sample.id]] for sample in samples]
+    skills = [names[sample.category][said.names[sample.id]] for sample in samples]
     return tuple(replace(g, sample=replace(g.sample, skills=(s,))) for g, s in zip(graded, skills, strict=True)), tree
 
 
@@ -146,7 +160,18 @@ def _unskilled(graded: Sequence[Graded]) -> tuple[Graded, ...]:
 async def _attributed(failed: Sequence[Graded], crew: Crew) -> dict[str, Attribution]:
     job = AttributeJob(crew.judge, crew.prompts.get("judge", ""))
     spec = MapSpec(attribute_rows, job, crew.workers, crew.concurrency, "attribute")
-    return await collect(crew.mapper, spec, [{"id": g.sample.id, "graded": g} for g in failed], "attribution")
+    rows = [{"id": g.sample.id, "graded": g} for g in failed]
+    said: dict[str, Attribution] = await collect(crew.mapper, spec, rows, "attribution")
+    unanswered = {id_: why.unanswered for id_, why in said.items() if why.unanswered}
+    crew.outages.add("failures", "judge", len(said), unanswered)
+    return said
+
+
+async def _located(failed: Sequence[Graded], locate: Locate, crew: Crew) -> Sequence[ErrorRecord]:
+    found = await locate(failed)
+    unanswered = {e.sample_id: e.location.unanswered for e in found if e.location.unanswered}
+    crew.outages.add("mistakes", "reader", sum(e.location.status != "unparsable" for e in found), unanswered)
+    return found
 
 
 async def _analysed(
@@ -157,11 +182,15 @@ async def _analysed(
     settings: MissingSettings,
     crew: Crew,
 ) -> tuple[ErrorRecord, ...]:
-    return await find_missing_skills(
+    found = await find_missing_skills(
         located, {g.sample.id: g.sample for g in failed}, crew.analyst, crew.mapper, tree,
         workers=crew.workers, concurrency=crew.concurrency,
         settings=settings, embedder=embedder, prompt_file=crew.prompts.get("error_analyst", ""),
     )  # fmt: skip
+    unanswered = {e.sample_id: e.dropped for e in found if e.dropped.startswith(OUTAGE)}
+    asked = sum(e.location.status != "unparsable" for e in found)
+    crew.outages.add("missing skills", "skill_analyst", asked, unanswered)
+    return found
 
 
 async def _needs(

@@ -33,6 +33,11 @@ class OracleEngine:
         self._options = OracleOptions.read(options)
         self._truth = _read_truth(Path(source))
 
+    @staticmethod
+    def check_options(options: dict[str, Any]) -> None:
+        """Raise ConfigError for an option that there is not, or a wrong value."""
+        OracleOptions.read(options)
+
     @property
     def version(self) -> int:
         """Always 0: it has no policy."""

@@ -13,23 +13,24 @@ class Calls:
 
     def __init__(self) -> None:
         self._left: int | None = None
+        self._allowance = 1
 
     async def allow(self, calls: int | None) -> None:
         """As `CallBudget.allow`."""
         self._left = calls
+        self._allowance += 1
 
-    async def take(self) -> bool:
+    async def take(self) -> int:
         """As `CallBudget.take`."""
-        if self._left is None:
-            return True
-        if self._left <= 0:
-            return False
-        self._left -= 1
-        return True
-
-    async def give_back(self) -> None:
-        """As `CallBudget.give_back`."""
         if self._left is not None:
+            if self._left <= 0:
+                return 0
+            self._left -= 1
+        return self._allowance
+
+    async def give_back(self, allowance: int) -> None:
+        """As `CallBudget.give_back`."""
+        if self._left is not None and allowance == self._allowance:
             self._left += 1
 
 
@@ -41,10 +42,10 @@ class BoundedAsker:
 
     async def ask(self, request: ChatRequest, call: Call) -> ChatReply:
         """As `Asker.ask`; retries are one call, and a call without an answer is none. Raises BudgetExceeded."""
-        if not await self._budget.take():
+        if not (allowance := await self._budget.take()):
             raise BudgetExceeded("budget.teacher_calls: all calls that the run may make are spent")
         try:
             return await self._inner.ask(request, call)
         except DpeError:
-            await self._budget.give_back()
+            await self._budget.give_back(allowance)
             raise

@@ -44,17 +44,26 @@ def call_key(request: ChatRequest, model: str, policy_version: int = 0) -> str:
 
 
 class Journal:
-    """All finished calls of a folder, and this process's own file in it, opened with the first line."""
+    """All finished calls of a folder, and this process's own file in it, opened with the first line.
+
+    Other processes write to the folder meanwhile: what one of them paid before it died is found here as well.
+    """
 
     def __init__(self, folder: str | Path, writer: str) -> None:
         self._folder = Path(folder)
         self._writer = writer
         self._lock = threading.Lock()
         self._file = -1
-        self._replies = {line["key"]: _reply(line) for line in read_journal(self._folder) if "error" not in line}
+        self._replies: dict[str, ChatReply] = {}
+        self._read: dict[Path, int] = {}
+        """Bytes of whole lines read, by file."""
+        self._catch_up()
 
     def find(self, key: str) -> ChatReply | None:
-        """Look up the reply of an equal call, or None. Outages are no answers."""
+        """Look up the reply of an equal call, or None; a miss reads what came to the folder. Outages are no answers."""
+        if key not in self._replies:
+            with self._lock:
+                self._catch_up()
         return self._replies.get(key)
 
     def append(self, line: dict[str, Any]) -> None:
@@ -66,13 +75,27 @@ class Journal:
             except OSError as error:
                 self._close()  # the line may be torn: later ones go to a new file
                 raise StoreError(f"journal {self._folder}: cannot write ({error}); free space and resume") from error
-            if "error" not in line:
-                self._replies[line["key"]] = _reply(line)
 
     def close(self) -> None:
         """Close the file; a later line begins a new one."""
         with self._lock:
             self._close()
+
+    def _catch_up(self) -> None:
+        try:
+            self._read_on()
+        except StoreError:
+            raise
+        except OSError as error:
+            raise StoreError(f"journal {self._folder}: cannot be read ({error}); check the disk and resume") from error
+
+    def _read_on(self) -> None:
+        for path in _files(self._folder):
+            if path.stat().st_size > (start := self._read.get(path, 0)):
+                lines, self._read[path] = _read_lines(path, start)
+                for line in lines:
+                    if "error" not in line:
+                        self._replies.setdefault(line["key"], _reply(line))
 
     def _write(self, data: bytes) -> None:
         if self._file < 0:
@@ -100,7 +123,7 @@ class JournaledChat:
     async def chat(self, request: ChatRequest) -> ChatReply:
         """As `ChatModel.chat`; `cached` when the journal answered."""
         key = call_key(request, self._model, self._policy_version)
-        if known := self._journal.find(key):
+        if known := await asyncio.to_thread(self._journal.find, key):
             return replace(known, cached=True)
         call, start = Call(), time.monotonic()
         line = _head(request, key) | self._asked
@@ -136,13 +159,28 @@ class JournaledChat:
 
 def read_journal(folder: str | Path) -> Iterator[dict[str, Any]]:
     """Yield every line of every file below a folder, but a last one torn by a kill. Raises StoreError for others."""
-    for path in sorted(Path(folder).rglob("*.jsonl")):
-        *lines, _torn = path.read_bytes().split(b"\n")
-        for number, text in enumerate(lines, 1):
-            try:
-                yield json.loads(text)
-            except ValueError as error:
-                raise StoreError(f"journal {path}:{number}: is no JSON; move the file away and resume") from error
+    for path in _files(Path(folder)):
+        yield from _read_lines(path, 0)[0]
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(folder.rglob("*.jsonl"))
+
+
+def _read_lines(path: Path, start: int) -> tuple[list[dict[str, Any]], int]:
+    """All whole lines from byte `start` on, and the byte behind the last of them."""
+    with path.open("rb") as file:
+        file.seek(start)
+        *texts, torn = file.read().split(b"\n")
+        end = file.tell() - len(torn)
+    lines = []
+    for number, text in enumerate(texts, 1):
+        try:
+            lines.append(json.loads(text))
+        except ValueError as error:
+            at = path.read_bytes()[:start].count(b"\n") + number
+            raise StoreError(f"journal {path}:{at}: is no JSON; move the file away and resume") from error
+    return lines, end
 
 
 def _head(request: ChatRequest, key: str) -> dict[str, Any]:

@@ -1,4 +1,8 @@
-"""Requests in OpenAI's form, as the endpoints of this run read them. An unknown parameter is refused."""
+"""Requests in OpenAI's form, as the endpoints of this run read them. An unknown parameter is refused.
+
+JSON and types are pydantic's to check: it reads no more than 200 levels deep and converts nothing, so whatever a body
+holds is read or refused, and never breaks the endpoint.
+"""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar
@@ -14,10 +18,21 @@ Stop = Annotated[str, Field(min_length=1)]
 DEFAULT_MAX_TOKENS = 512
 MAX_TEXTS = 2048
 """Per call of embeddings, as OpenAI's API."""
+MAX_BODY_BYTES = 64 * 2**20
+"""Of a request: one image of `images.MAX_BYTES` in base64, and as much again beside it."""
+MAX_IMAGES = 32
+"""Per request, whether they come in it or are fetched."""
+MAX_PARTS = 1024
+"""Turns of a conversation, and parts of a turn."""
+MAX_CHOICES = 256
+"""What a batch of the transformers engine holds; OpenAI's API stops at 128."""
+MAX_TOKENS = 2**20
+"""Beyond every context: an engine that checks none still comes to an end."""
+_TOLD = 200
 
 
 class _Body(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class TextPart(_Body):
@@ -45,7 +60,9 @@ class Turn(_Body):
     """One message."""
 
     role: Literal["system", "user", "assistant"]
-    content: str | list[Annotated[TextPart | ImagePart, Field(discriminator="type")]]
+    content: (
+        str | Annotated[list[Annotated[TextPart | ImagePart, Field(discriminator="type")]], Field(max_length=MAX_PARTS)]
+    )
 
 
 class PlainText(_Body):
@@ -86,13 +103,13 @@ class ChatBody(_Body):
     """`POST /v1/chat/completions`. Parameters without effect here are accepted with their neutral value only."""
 
     model: str
-    messages: Annotated[list[Turn], Field(min_length=1)]
-    n: Annotated[int, Field(ge=1)] = 1
+    messages: Annotated[list[Turn], Field(min_length=1, max_length=MAX_PARTS)]
+    n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] = 1
     temperature: Annotated[float, Field(ge=0, le=10)] = 1.0
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
-    max_tokens: Annotated[int, Field(ge=1)] | None = None
-    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
-    seed: int | None = None
+    max_tokens: Annotated[int, Field(ge=1, le=MAX_TOKENS)] | None = None
+    max_completion_tokens: Annotated[int, Field(ge=1, le=MAX_TOKENS)] | None = None
+    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
     stop: Stop | Annotated[list[Stop], Field(max_length=4)] | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=MAX_TOP_LOGPROBS)] | None = None
@@ -103,11 +120,14 @@ class ChatBody(_Body):
     frequency_penalty: Neutral = None
     presence_penalty: Neutral = None
 
+    def images(self) -> list[str]:
+        """Data URIs and URLs, in order."""
+        parts = [part for turn in self.messages if not isinstance(turn.content, str) for part in turn.content]
+        return [part.image_url.url for part in parts if isinstance(part, ImagePart)]
+
     def image_urls(self) -> list[str]:
         """URLs that are no data URIs, in order."""
-        parts = [part for turn in self.messages if not isinstance(turn.content, str) for part in turn.content]
-        urls = [part.image_url.url for part in parts if isinstance(part, ImagePart)]
-        return [url for url in urls if not url.startswith("data:")]
+        return [url for url in self.images() if not url.startswith("data:")]
 
 
 class EmbeddingBody(_Body):
@@ -127,19 +147,21 @@ class EmbeddingBody(_Body):
 Body = TypeVar("Body", ChatBody, EmbeddingBody)
 
 
-def read_chat(data: object, model: str) -> ChatBody:
-    """Check a decoded JSON body sent to `model`. Raises BadRequest that names the parameter."""
-    body = _checked(ChatBody, data, model)
-    if body.top_logprobs is not None and not body.logprobs:
+def read_chat(body: bytes, model: str) -> ChatBody:
+    """Read a JSON body sent to `model`. Raises BadRequest, one sentence that begins with the parameter."""
+    read = _read(ChatBody, body, model)
+    if read.top_logprobs is not None and not read.logprobs:
         raise BadRequest("top_logprobs: needs logprobs: true")
-    if body.stream_options and not body.stream:
+    if read.stream_options and not read.stream:
         raise BadRequest("stream_options: needs stream: true")
-    return body
+    if (count := len(read.images())) > MAX_IMAGES:
+        raise BadRequest(f"messages: {count} images are more than {MAX_IMAGES}; send fewer")
+    return read
 
 
-def read_embedding(data: object, model: str) -> EmbeddingBody:
+def read_embedding(body: bytes, model: str) -> EmbeddingBody:
     """As `read_chat`."""
-    return _checked(EmbeddingBody, data, model)
+    return _read(EmbeddingBody, body, model)
 
 
 def engine_request(body: ChatBody, fetched: Mapping[str, bytes]) -> EngineRequest:
@@ -158,17 +180,24 @@ def engine_request(body: ChatBody, fetched: Mapping[str, bytes]) -> EngineReques
     )
 
 
-def _checked(kind: type[Body], data: object, model: str) -> Body:
+def _read(kind: type[Body], body: bytes, model: str) -> Body:
     try:
-        body = kind.model_validate(data)
+        read = kind.model_validate_json(body)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        key = ".".join(str(part) for part in first["loc"]) or "body"
-        what = "this endpoint does not support it" if first["type"] == "extra_forbidden" else first["msg"]
-        raise BadRequest(f"{key}: {what}") from error
-    if body.model != model:
-        raise BadRequest(f"model: this endpoint serves {model!r}, not {body.model!r}")
-    return body
+        raise BadRequest(_told(error)) from error
+    if read.model != model:
+        raise BadRequest(f"model: this endpoint serves {model!r}, not {read.model[:_TOLD]!r}")
+    return read
+
+
+def _told(error: ValidationError) -> str:
+    """The first of what is wrong. Names come from the body: they are cut, and stay on one line."""
+    first = error.errors(include_url=False)[0]
+    if first["type"] == "json_invalid":
+        return f"body: is no JSON ({first['ctx']['error']})"
+    key = " ".join(".".join(str(part)[:_TOLD] for part in first["loc"]).split()) or "body"
+    why = "this endpoint does not support it" if first["type"] == "extra_forbidden" else first["msg"]
+    return f"{key}: {' '.join(why.split())[:_TOLD]}"
 
 
 def _schema(form: PlainText | JsonObject | JsonSchema | None) -> dict[str, Any] | None:

@@ -17,6 +17,7 @@ from dpe_ray.errors import BadRequest, ConfigError, ModelUnavailable
 from dpe_ray.models.journal import Call
 
 if TYPE_CHECKING:
+    import openai
     from openai import AsyncOpenAI
 
 T = TypeVar("T")
@@ -112,8 +113,12 @@ class RetryingClient:
                 raise self._unavailable(error, call) from error
         raise AssertionError("tenacity returns or raises")
 
-    def _refused(self, error: BaseException) -> BadRequest:
-        return BadRequest(f"models.{self._spec.name}: {self._spec.base_url} refused ({_why(error)})")
+    def _refused(self, error: "openai.APIStatusError") -> BadRequest:
+        spec = self._spec
+        key = f"the key in ${spec.api_key_env}" if spec.api_key_env else "api_key_env: it names no key"
+        check = {401: key, 403: key, 404: f"base_url and model ({spec.model})"}.get(error.status_code, "")
+        advice = f"; check {check}, then resume the run" if check else ""
+        return BadRequest(f"models.{spec.name}: {spec.base_url} refused ({_why(error)}){advice}")
 
     def _unavailable(self, error: BaseException, call: Call) -> ModelUnavailable:
         return ModelUnavailable(

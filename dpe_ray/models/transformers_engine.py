@@ -20,7 +20,7 @@ from dpe_ray.ports import MAX_TOP_LOGPROBS, EngineRequest
 from dpe_ray.seeds import child_seed
 from dpe_ray.types import Completion, PolicyRef, Prompt, Rollout, RolloutGroup
 
-_DEFAULTS: dict[str, Any] = {"threads": 1, "max_sequences": 256, "window_ms": 4, "device": "cpu"}
+_DEFAULTS: dict[str, Any] = {"threads": 1, "max_sequences": 256, "window_ms": 4, "device": "cpu", "revision": ""}
 _Place = tuple["asyncio.Task[list[list[Completion]]]", int]
 """The batch a request went into, and its index there."""
 
@@ -29,12 +29,12 @@ class TransformersEngine:
     """An Engine, and a RolloutPool's worker. Log-probabilities are those of `decoding.decode`.
 
     Options: `threads` of torch in this process, `max_sequences` decoded at once, `window_ms` of silence that close a
-    batch, `device`. Seeded requests repeat up to rounding: which others share their batch moves logits by ~1e-7.
+    batch, `device`, `revision` of a hub id. Seeded requests repeat up to rounding: which others share their batch moves
+    logits by ~1e-7.
     """
 
     def __init__(self, source: str, options: dict[str, Any]) -> None:
-        if unknown := sorted(set(options) - set(_DEFAULTS)):
-            raise ConfigError(f"engine transformers: no option {unknown[0]!r}; there are {', '.join(_DEFAULTS)}")
+        self.check_options(options)
         self._options = _DEFAULTS | options
         torch.set_num_threads(self._options["threads"])
         self._model_lock = threading.Lock()
@@ -42,7 +42,13 @@ class TransformersEngine:
         self._waiting: list[tuple[Job, asyncio.Future[_Place]]] = []
         self._batches: asyncio.Task[None] | None = None
         self._version = 0
-        self._policy = self._load(PolicyRef(source))
+        self._policy = self._load(PolicyRef(source, revision=self._options["revision"]))
+
+    @staticmethod
+    def check_options(options: dict[str, Any]) -> None:
+        """Raise ConfigError for an option that there is not."""
+        if unknown := sorted(set(options) - set(_DEFAULTS)):
+            raise ConfigError(f"engine transformers: no option {unknown[0]!r}; there are {', '.join(_DEFAULTS)}")
 
     @property
     def version(self) -> int:

@@ -1,7 +1,7 @@
 """Ways to weigh cells: each is a function from a diagnosis to an unscaled weight (0 or more) per `category/skill`."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 
@@ -27,6 +27,8 @@ class Evidence:
     """Shares of the target distribution by category or by `category/skill`, any scale; empty: all cells equal."""
     yields: Mapping[str, float] = field(default_factory=dict)
     """Share of a cell's candidates whose pass rate lay in the band so far, 0-1."""
+    taught: Collection[Need] = tuple(Need)
+    """What training can meet."""
 
 
 def tier(accuracy: float) -> float:
@@ -64,13 +66,43 @@ def error_count(evidence: Evidence) -> dict[str, float]:
 
 
 def posterior(evidence: Evidence) -> dict[str, float]:
-    """Share x need x learnability, where need = 1 - posterior mean of the accuracy."""
+    """Share x need x learnability, where need = 1 - posterior mean of the accuracy; 0 where training cannot help.
+
+    A missing skill that no probe item asked for has no accuracy of its own: it takes over the part of its category's
+    weight that its errors have among the category's.
+    """
     shares, learnabilities = _shares(evidence), _learnabilities(evidence)
     found = estimate([Tally(cell.category, cell.attempts, cell.correct) for cell in evidence.cells])
-    return {
+    weights = {
         cell.cell: shares[cell.cell] * (1.0 - known.mean) * learnabilities[cell.cell]
         for cell, known in zip(evidence.cells, found, strict=True)
     }
+    return handed_over(weights, evidence)
+
+
+def handed_over(weights: Mapping[str, float], evidence: Evidence) -> dict[str, float]:
+    """Weights of the same sum in every category, where cells of missing skills that were never asked weigh as errors.
+
+    What they take is taken from the category's other cells in proportion. A category without an asked cell, and one
+    whose errors name none of the missing skills, stays as it is. Without a target a category weighs what its asked
+    cells weigh: names of skills that nobody asked for make it no larger.
+    """
+    lacking = weights_by_cell(evidence.errors)
+    members: dict[str, list[CellDiagnosis]] = {}
+    for cell in evidence.cells:
+        members.setdefault(cell.category, []).append(cell)
+    dealt = dict(weights)
+    for cells in members.values():
+        asked = {cell.cell for cell in cells if cell.attempts or cell.cell not in lacking}
+        errors = sum(lacking.get(cell.cell, 0.0) for cell in cells)
+        whole = sum(weights[name] for name in asked)
+        pot = sum(weights[cell.cell] for cell in cells) if evidence.target else whole
+        unasked = {cell.cell: lacking[cell.cell] / errors for cell in cells if cell.cell not in asked}
+        if asked and unasked:
+            kept = (1.0 - sum(unasked.values())) * pot / whole if whole else 0.0
+            dealt |= {name: kept * weights[name] for name in asked}
+            dealt |= {name: part * pot for name, part in unasked.items()}
+    return dealt
 
 
 def uniform(evidence: Evidence) -> dict[str, float]:
@@ -108,7 +140,7 @@ def _learnabilities(evidence: Evidence) -> dict[str, float]:
     """0-1 by cell: 4 x the measured p(1-p), else the share of candidates in the band.
 
     Where neither is known it is the mean of the known ones, and also where reinforcement is not what the cell needs:
-    no answer of k is right there, which speaks against GRPO on it, not against teaching it.
+    no answer of k is right there, which speaks against GRPO on it, not against teaching it. What cannot be taught is 0.
     """
     known: dict[str, float] = {}
     for cell in evidence.cells:
@@ -118,4 +150,5 @@ def _learnabilities(evidence: Evidence) -> dict[str, float]:
             elif cell.cell in evidence.yields:
                 known[cell.cell] = evidence.yields[cell.cell]
     typical = fmean(known.values()) if any(known.values()) else 1.0
-    return {cell.cell: known.get(cell.cell, typical) for cell in evidence.cells}
+    lost = {cell.cell for cell in evidence.cells if cell.need is not None and cell.need not in evidence.taught}
+    return {cell.cell: 0.0 if cell.cell in lost else known.get(cell.cell, typical) for cell in evidence.cells}

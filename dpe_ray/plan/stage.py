@@ -1,6 +1,6 @@
 """From a diagnosis to a plan. Pure: no model is asked, equal diagnoses give equal plans."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from dpe_ray.config import PlanConfig
 from dpe_ray.errors import PoolError
@@ -12,17 +12,23 @@ from dpe_ray.plan.quota import largest_remainder
 from dpe_ray.types import CellPlan, DataPlan, Diagnosis, Need
 
 
-def make_plan(diagnosis: Diagnosis, config: PlanConfig, yields: Mapping[str, float] | None = None) -> DataPlan:
+def make_plan(
+    diagnosis: Diagnosis,
+    config: PlanConfig,
+    yields: Mapping[str, float] | None = None,
+    taught: Collection[Need] = tuple(Need),
+) -> DataPlan:
     """Weights by the method, quotas by largest remainder first over categories, then over the cells of each.
 
     Two levels, since the many small cells of a category would otherwise round its floor away. With a floor every cell
     gets at least one sample if the total allows it, else every category. `yields` is the share of each cell's
-    candidates that lay in the pass-rate band so far. Raises PoolError for a diagnosis without cells.
+    candidates that lay in the pass-rate band so far, `taught` what training can meet (`teachable`). Raises PoolError
+    for a diagnosis without cells.
     """
     diagnosis = with_missing_skills(diagnosis)
     if not diagnosis.cells:
         raise PoolError("the diagnosis has no cells; probe at least one item")
-    raw = METHODS[config.method](Evidence(diagnosis.cells, diagnosis.errors, config.target, yields or {}))
+    raw = METHODS[config.method](Evidence(diagnosis.cells, diagnosis.errors, config.target, yields or {}, taught))
     if config.permute_seed is not None:
         raw = permuted(raw, config.permute_seed)
     categories = {c.cell: c.category for c in diagnosis.cells}

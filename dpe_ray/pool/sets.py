@@ -1,21 +1,21 @@
 """The unlabelled pool, drawn from in a seeded order that goes on where the last round stopped."""
 
-import logging
 from collections.abc import Iterator
 from functools import cached_property
 from itertools import islice
 from random import Random
 
 from dpe_ray.errors import PoolError
+from dpe_ray.models.images import decode
 from dpe_ray.pool.images import ImageStore
 from dpe_ray.pool.readers import Address, Found, find_images, load_images
 from dpe_ray.seeds import child_seed
 from dpe_ray.types import ImageRef, Rejection
 
-log = logging.getLogger(__name__)
-
 CHUNK = 32
 """Images read together, so that a row group is opened once for all of them that it holds."""
+CHECKED = 64
+"""Images that a check looks at before it says that none can be read."""
 
 
 class ImagePool:
@@ -30,8 +30,22 @@ class ImagePool:
         return find_images(self._source)
 
     def check(self) -> None:
-        """Look for images now rather than at the first draw. Raises PoolError when there is none."""
-        log.debug("%s: %d images", self._source, len(self.addresses))
+        """Look for images now rather than at the first draw. Raises PoolError when there is none, or none to be read.
+
+        Costs one image where the first one is sound; gives up after `CHECKED`, spread over the pool.
+        """
+        step = -(-len(self.addresses) // CHECKED)
+        some, reason = self.addresses[::step], ""
+        for address in some:
+            found = next(load_images([address]))
+            try:
+                decode(found.data)
+            except PoolError as error:
+                reason = reason or f"{found.name}: {found.error or error}"
+            else:
+                return
+        count = f"{len(some)} of {len(self.addresses)}"
+        raise PoolError(f"{self._source}: none of the images can be read, {count} looked at ({reason})")
 
     def draw(self, count: int, *, seed: int, cursor: int = 0) -> Iterator[ImageRef | Rejection]:
         """Yield one result for each of `count` positions from `cursor` on, lazily; the next draw begins behind them.

@@ -64,12 +64,14 @@ class Export:
         return read_bytes(str(own) if own.exists() else image)
 
     def beside(self, image: ImageRef) -> str:
-        """Copy an image into the folder beside the file; returns its path from there."""
+        """Copy an image into the folder beside the file, whole or not at all; returns its path from there."""
         folder = self.out.with_name(f"{self.out.stem}_images")
         file = folder / f"{image.sha256}{guess_extension(image.media_type) or ''}"
         if not file.exists():
             folder.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(self.data(image))
+            part = file.with_name(file.name + ".part")
+            part.write_bytes(self.data(image))
+            part.replace(file)
         return f"{folder.name}/{file.name}"
 
     def uri(self, image: ImageRef) -> str:

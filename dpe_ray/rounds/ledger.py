@@ -1,18 +1,19 @@
 """The book of model calls: read from the stages' journals, written as one line per call key, with attempts."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dpe_ray.config import RunConfig
 from dpe_ray.models.journal import read_journal
 from dpe_ray.rounds.record import Cost
 from dpe_ray.rounds.store import write_text
 
 STUDENT = "student"
 SUPPORT = "support"
-"""Journal stage of the support set's skills: asked once for a run, and paid by its first round."""
+"""Journal stage of the support set's skills: asked once for a run, and paid by the round that first needs them."""
 
 
 @dataclass(frozen=True)
@@ -24,17 +25,28 @@ class Price:
     image: float = 0.0
 
 
+def prices(config: RunConfig) -> dict[str, Price]:
+    """What each entry of `models` charges."""
+    return {name: Price(**model.price.model_dump()) for name, model in config.models.items()}
+
+
+_SUMMED = ("paid", "attempts", "prompt_tokens", "completion_tokens", "seconds")
+
+
 def read_calls(journal: Path) -> list[dict[str, Any]]:
-    """One entry per stage and call key: the finished line when there is one, attempts summed, texts left out."""
+    """One entry per stage and call key, texts left out: a finished line when there is one.
+
+    `paid` counts the finished lines: two workers may pay the same call. Attempts, tokens and seconds are summed, those
+    of outages included; `images` is per call.
+    """
     calls: dict[tuple[str, str], dict[str, Any]] = {}
     for folder in sorted(journal.glob("*/")):
         for line in read_journal(folder):
             line.pop("texts", None)
-            at = folder.name, line["key"]
-            earlier = calls.get(at)
-            kept = earlier if earlier and "error" in line else line
-            attempts = line["attempts"] + (earlier["attempts"] if earlier else 0)
-            calls[at] = {**kept, "stage": folder.name, "attempts": attempts}
+            line |= {"stage": folder.name, "paid": int("error" not in line)}
+            earlier = calls.get(at := (folder.name, line["key"]), {})
+            kept = line if line["paid"] or not earlier else earlier
+            calls[at] = kept | {name: line[name] + earlier.get(name, 0) for name in _SUMMED}
     return list(calls.values())
 
 
@@ -48,17 +60,16 @@ def cost(calls: Iterable[Mapping[str, Any]], prices: Mapping[str, Price], stage_
     """Sum the calls of the stages whose name begins with the prefix; `prices` by entry of `models`."""
     total = Cost()
     for call in calls:
-        if not call["stage"].startswith(stage_prefix) or "error" in call:
+        if not call["stage"].startswith(stage_prefix):
             continue
         price = prices.get(call["endpoint"], Price())
         usd = (call["prompt_tokens"] * price.input + call["completion_tokens"] * price.output) / 1e6
-        usd += call["images"] * price.image / 1e3
+        usd += call["paid"] * call["images"] * price.image / 1e3
         tokens = call["prompt_tokens"] + call["completion_tokens"]
-        total += Cost(1, int(call["role"] != STUDENT), tokens, usd)
+        total += Cost(call["paid"], call["paid"] * (call["role"] != STUDENT), tokens, usd)
     return total
 
 
-def round_cost(calls: Sequence[Mapping[str, Any]], prices: Mapping[str, Price], index: int) -> Cost:
-    """What a round took; the first one's includes what is asked once for the run."""
-    stages = (f"{index:02d}-", SUPPORT) if index == 1 else (f"{index:02d}-",)
-    return sum((cost(calls, prices, stage) for stage in stages), Cost())
+def round_cost(calls: Iterable[Mapping[str, Any]], prices: Mapping[str, Price], earlier: Iterable[Cost]) -> Cost:
+    """What a round took when it closes: all calls so far but those that the records of earlier rounds count."""
+    return cost(calls, prices) - sum(earlier, Cost())

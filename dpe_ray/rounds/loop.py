@@ -5,12 +5,22 @@ from collections.abc import Mapping
 from dpe_ray.config import RunConfig
 from dpe_ray.errors import BudgetExceeded
 from dpe_ray.evaluate.score import score
-from dpe_ray.rounds.ledger import Price, cost, read_calls, write_ledger
+from dpe_ray.rounds.ledger import cost, prices, read_calls, write_ledger
 from dpe_ray.rounds.record import Cost, RoundRecord, stopped_record, summary
 from dpe_ray.rounds.results import Notify, RoundResults, verdict_stage
 from dpe_ray.rounds.round import RoundStages, run_round
 from dpe_ray.rounds.store import RunFolder
 from dpe_ray.types import PolicyRef, Sample, SuiteScore
+
+
+def is_closed(run: RunFolder, rounds: int, until_round: int = 0) -> bool:
+    """Whether a loop over this run would do nothing: it is complete, or pauses behind a round that has its record."""
+    if run.has_summary() and run.summary()["status"] == "complete":
+        return True
+    last = run.round(until_round)
+    if not 0 < until_round < rounds or not last.has("record"):
+        return False
+    return last.load_json("record", RoundRecord).decision != "stop"
 
 
 class Loop:
@@ -28,7 +38,7 @@ class Loop:
         """`suites` holds the samples of `gate` and `final` by id; `suite_of` names the suite of a final sample."""
         self._config, self._run, self._stages, self._suites, self._notify = config, run, stages, suites, notify
         self._suite_of = suite_of
-        self._prices = {name: Price(**m.price.model_dump()) for name, m in config.models.items()}
+        self._prices = prices(config)
         self._records: list[RoundRecord] = []
 
     async def run(self, base: PolicyRef, until_round: int = 0) -> PolicyRef:
@@ -87,4 +97,5 @@ class Loop:
         final: SuiteScore | None = None,
         final_cost: Cost | None = None,
     ) -> None:
-        self._run.write_summary(summary(status, self._records, base, final, final_cost or Cost()))
+        spent = cost(read_calls(self._run.path / "journal"), self._prices)
+        self._run.write_summary(summary(status, self._records, base, final, final_cost or Cost(), spent))

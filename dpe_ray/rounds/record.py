@@ -9,6 +9,8 @@ from dpe_ray.supply.supplier import Supplied, SupplierYield
 from dpe_ray.types import Comparison, DataPlan, PolicyRef, SuiteScore, TrainResult
 
 SCHEMA = 1
+LONGEST_EXAMPLE = 200
+"""Characters kept of a rejection's reason."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,14 @@ class Cost:
             self.teacher_calls + other.teacher_calls,
             self.tokens + other.tokens,
             self.usd + other.usd,
+        )
+
+    def __sub__(self, other: "Cost") -> "Cost":
+        return Cost(
+            self.calls - other.calls,
+            self.teacher_calls - other.teacher_calls,
+            self.tokens - other.tokens,
+            max(0.0, self.usd - other.usd),  # sums of equal prices may differ in the last bit
         )
 
 
@@ -78,7 +88,7 @@ def close_record(
     """A round's results as its record; without a comparison nothing was trained, and the loop stops."""
     first, last = _reward_ends(trained)
     decision, kept = "stop", start
-    reasons: tuple[str, ...] = (f"no sample was accepted, so nothing was trained; {supplied.closed_by} closed supply",)
+    reasons: tuple[str, ...] = (nothing_accepted(supplied),)
     if trained and comparison:
         decision, reasons = comparison.decision, comparison.reasons
         kept = start if decision == "rollback" else trained.policy
@@ -99,6 +109,19 @@ def close_record(
         reward_first=first,
         reward_last=last,
         gate=comparison.after if comparison else None,
+    )
+
+
+def nothing_accepted(supplied: Supplied) -> str:
+    """Why a round ended without a sample, in one line: the largest rejection with its count and its first reason."""
+    closed = f"{supplied.closed_by} closed supply"
+    if not supplied.rejections:
+        return f"no sample was accepted, so nothing was trained; {closed}"
+    gate, count = Counter(r.gate for r in supplied.rejections).most_common(1)[0]
+    example = " ".join(next(r.reason for r in supplied.rejections if r.gate == gate).split())[:LONGEST_EXAMPLE]
+    return (
+        f"no sample was accepted, so nothing was trained: {count} of {supplied.proposed} slots were rejected as {gate} "
+        f"(the first: {example}); {closed}"
     )
 
 
@@ -132,16 +155,18 @@ def summary(
     base: SuiteScore | None,
     final: SuiteScore | None,
     final_cost: Cost = Cost(),
+    cost: Cost = Cost(),
 ) -> dict[str, Any]:
-    """The tree of summary.json; `status` is running, complete or failed. `cost` sums closed rounds and final suites."""
+    """The tree of summary.json; `status` is running, complete or failed. `cost` is that of all calls so far."""
     return {
         "schema": SCHEMA,
         "status": status,
+        "error": "",
         "base": _score(base),
         "final": _score(final),
         "rounds": [_round(record) for record in records],
-        "final_cost": _cost(final_cost),
-        "cost": _cost(sum((record.cost for record in records), final_cost)),
+        "final_cost": cost_entry(final_cost),
+        "cost": cost_entry(cost),
     }
 
 
@@ -164,12 +189,18 @@ def _round(record: RoundRecord) -> dict[str, Any]:
             "reward_last": record.reward_last,
         },
         "seconds": {stage: round(seconds, 2) for stage, seconds in record.seconds.items()},
-        "cost": _cost(record.cost),
+        "cost": cost_entry(record.cost),
     }
 
 
-def _cost(cost: Cost) -> dict[str, Any]:
-    return {"calls": cost.calls, "tokens": cost.tokens, "usd": round(cost.usd, 6)}
+def cost_entry(cost: Cost) -> dict[str, Any]:
+    """As it stands in summary.json."""
+    return {
+        "calls": cost.calls,
+        "teacher_calls": cost.teacher_calls,
+        "tokens": cost.tokens,
+        "usd": round(cost.usd, 6),
+    }
 
 
 def _score(score: SuiteScore | None) -> dict[str, Any] | None:

@@ -17,7 +17,8 @@ def write_report(run: RunFolder) -> Path:
     while (folder := run.round(index)).path.exists():
         rounds.append(_round(index, folder))
         index += 1
-    report = ReportData(str(run.config()["name"]), summary, tuple(rounds), read_bytes)
+    config = run.config()
+    report = ReportData(str(config["name"]), summary, tuple(rounds), read_bytes, config["budget"]["teacher_calls"])
     path = run.path / "report.html"
     write_text(path, render(report))
     return path

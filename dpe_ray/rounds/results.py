@@ -45,7 +45,8 @@ class RoundResults:
     def close(self, record: RoundRecord) -> RoundRecord:
         """Add seconds and cost, write record.json."""
         calls = read_calls(self._run.path / "journal")
-        spent = round_cost(calls, self._prices, self._index)
+        earlier = [self._run.round(i).load_json("record", RoundRecord).cost for i in range(1, self._index)]
+        spent = round_cost(calls, self._prices, earlier)
         record = replace(record, seconds=self.folder.seconds(), cost=spent)
         self.folder.save_json("record", record)
         return record
@@ -98,7 +99,9 @@ def told(result: object) -> str:
     match result:
         case (Diagnosis() as diagnosis, _):
             weakest = sorted(diagnosis.cells, key=lambda c: c.accuracy)[:3]
-            return f"{diagnosis.probed} probes, weakest " + ", ".join(f"{c.cell} {c.accuracy:.2f}" for c in weakest)
+            found = "weakest " + ", ".join(f"{c.cell} {c.accuracy:.2f}" for c in weakest)
+            silent = f"{n} of {diagnosis.probed} items not explained, " if (n := diagnosis.unexplained) else ""
+            return f"{diagnosis.probed} probes, {silent}{found}"
         case DataPlan():
             return f"{result.total} samples over {sum(c.quota > 0 for c in result.cells)} cells"
         case Supplied():
@@ -111,8 +114,8 @@ def told(result: object) -> str:
             values = [metrics[name] for metrics in result.metrics if name in metrics]
             return f"{result.steps} steps, {name} {values[0]:.2f} -> {values[-1]:.2f}"
         case Comparison():
-            interval = f"[{result.macro_low:+.3f}, {result.macro_high:+.3f}]"
-            return f"{result.decision}: macro {result.macro_change:+.3f} {interval}"
+            # decision and change are told with the round's reasons
+            return f"macro {result.before.macro:.3f} -> {result.after.macro:.3f}"
         case tuple():
             judged = [g for g in result if g.verdict.judged]
             return f"{len(judged)} of {len(result)} judged, {sum(g.verdict.correct for g in judged)} correct"

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from dpe_ray.config import RunConfig
 from dpe_ray.evaluate.compare import compare
 from dpe_ray.plan.stage import make_plan
+from dpe_ray.plan.teachable import teachable
 from dpe_ray.rounds.record import RoundRecord, close_record
 from dpe_ray.rounds.results import RoundResults
 from dpe_ray.supply.supplier import Supplied
@@ -35,7 +36,7 @@ async def run_round(
     # 2  Where does the policy fail?
     diagnosis, _ = await step(results.diagnosis, lambda: stages.diagnose(policy, index))
     # 3  What should be added, and how much of it?
-    plan = await step(results.plan, lambda: make_plan(diagnosis, config.plan))
+    plan = await step(results.plan, lambda: make_plan(diagnosis, config.plan, taught=teachable(config.train)))
     # 4  Annotate until the quotas are full.
     supplied = await step(results.supply, lambda: stages.supply(policy, plan, index))
     if not supplied.samples:

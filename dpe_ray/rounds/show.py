@@ -5,12 +5,23 @@ from typing import Any
 
 from rich.table import Table
 
+from dpe_ray.rounds.store import RunFolder
 
-def tables(summary: Mapping[str, Any]) -> Iterator[Table]:
-    """One table of the rounds, one of the suites by category."""
+
+def told(run: RunFolder) -> Iterator[Table | str]:
+    """One table of the rounds, one of the suites by category, what it took, and what stopped it."""
+    summary, config = run.summary(), run.config()
     yield _rounds(summary)
     if summary["base"] and summary["final"]:
         yield _final(summary["base"], summary["final"])
+    cost, budget = summary["cost"], config["budget"]["teacher_calls"]
+    usd = f", {cost['usd']:.2f} US$" if cost["usd"] else ""
+    of_them = f"of them {cost['teacher_calls']} of {budget} teacher calls"
+    yield f"spent: {cost['calls']} calls, {of_them}; {cost['tokens']} tokens{usd}"
+    if summary["rounds"] and (last := summary["rounds"][-1])["decision"] == "stop":
+        yield f"ended after round {last['index']}: {last['reasons'][0]}"
+    if summary["error"]:
+        yield f"failed: {summary['error']}"
 
 
 def _rounds(summary: Mapping[str, Any]) -> Table:

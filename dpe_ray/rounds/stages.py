@@ -55,7 +55,7 @@ class _Bound:
     async def supply(self, policy: PolicyRef, plan: DataPlan, index: int) -> Supplied:
         """Fill the plan's quotas by the suppliers of `supply.order`, one after the other."""
         await self._machine.publish(policy)
-        order = [await self._suppliers.make(name, policy, plan, index) for name in self._config.supply.order]
+        order = [self._suppliers.make(name, policy, plan, index) for name in self._config.supply.order]
         earlier = [sample_key(sample) for i in range(1, index) for sample in self._run.round(i).load_samples()]
         supplied = await supply(plan, order, set(earlier))
         _require_teacher(supplied)

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from pydantic import TypeAdapter
 
 from dpe_ray.errors import StoreError
+from dpe_ray.rounds.resolved import changes
 from dpe_ray.rounds.schemas import REJECTED, SAMPLES, VERDICTS
 from dpe_ray.types import Graded, Rejection, Sample, Verdict, VerdictKind
 
@@ -62,19 +63,21 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: Path, config: Mapping[str, Any], *, fresh: bool = False) -> "RunFolder":
-        """Begin a run, or go on with one whose resolved config is equal; `fresh` moves an old one aside.
+        """Begin a run, or go on with one; `fresh` moves an old one aside.
 
-        Raises StoreError with the first difference when the directory belongs to another config.
+        A run that asked and made nothing yet takes any config, another one only changes that are operational; these are
+        noted in config.json. Raises StoreError with the first difference else, or where no directory can be made.
         """
         run = cls(path)
-        if fresh and run.config_file.exists():
-            path.rename(path.with_name(f"{path.name}.{time.strftime('%Y%m%d-%H%M%S')}"))
-        if run.config_file.exists():
-            run._check_equal(config)
-        else:
-            packages = {name: _installed(name) for name in PACKAGES}
-            tree = {"config": dict(config), "packages": packages, "git_commit": _git_commit()}
-            write_text(run.config_file, json.dumps(tree, indent=2) + "\n")
+        try:
+            if fresh and run.config_file.exists():
+                path.rename(path.with_name(f"{path.name}.{time.strftime('%Y%m%d-%H%M%S')}"))
+            path.mkdir(parents=True, exist_ok=True)
+            run._settle(config)
+        except StoreError:
+            raise
+        except OSError as error:
+            raise StoreError(f"{path}: no run can be kept here ({error.strerror}); give another --run-dir") from error
         return run
 
     @property
@@ -89,31 +92,22 @@ class RunFolder:
 
     def config(self) -> dict[str, Any]:
         """The resolved config of this run. Raises StoreError when there is none."""
-        try:
-            tree: dict[str, Any] = json.loads(self.config_file.read_text(encoding="utf-8"))["config"]
-        except FileNotFoundError:
-            raise StoreError(
-                f"{self.path}: no run here (config.json is missing); give the directory of a run"
-            ) from None
-        except (json.JSONDecodeError, KeyError) as error:
-            raise StoreError(f"{self.config_file}: is damaged ({error})") from error
-        return tree
+        tree = self._read("config.json")
+        if not isinstance(tree.get("config"), dict):
+            raise StoreError(f"{self.config_file}: is damaged (no config in it)")
+        return dict(tree["config"])
 
     def summary(self) -> dict[str, Any]:
         """summary.json. Raises StoreError when there is none."""
-        try:
-            tree: dict[str, Any] = json.loads((self.path / "summary.json").read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise StoreError(f"{self.path}: no summary.json; give the directory of a run") from None
-        return tree
+        return self._read("summary.json")
 
     def write_summary(self, tree: Mapping[str, Any]) -> None:
         """Replace summary.json."""
         write_text(self.path / "summary.json", json.dumps(tree, indent=2) + "\n")
 
-    def mark(self, status: str) -> None:
-        """Change the status in summary.json."""
-        self.write_summary({**self.summary(), "status": status})
+    def amend_summary(self, **parts: Any) -> None:
+        """Replace some keys of summary.json."""
+        self.write_summary({**self.summary(), **parts})
 
     def has_summary(self) -> bool:
         """Whether summary.json was written."""
@@ -131,16 +125,42 @@ class RunFolder:
         """RUN/final: the verdicts of base and kept policy on the final suites."""
         return StageFolder(self.path / "final")
 
-    def _check_equal(self, config: Mapping[str, Any]) -> None:
-        old, new = _flat(self.config()), _flat(dict(config))
-        differing = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
-        if differing:
-            key = differing[0]
-            more = f" (+{len(differing) - 1} more)" if len(differing) > 1 else ""
-            raise StoreError(
-                f"{self.path}: holds a run with another config: {key} was {old.get(key)!r}, is {new.get(key)!r}{more}; "
-                "use --fresh to move it aside, or another --run-dir"
-            )
+    def _read(self, name: str) -> dict[str, Any]:
+        try:
+            tree = json.loads((self.path / name).read_text(encoding="utf-8"))
+        except (FileNotFoundError, NotADirectoryError):
+            raise StoreError(f"{self.path}: no run here ({name} is missing); give the directory of a run") from None
+        except OSError as error:
+            raise StoreError(f"{self.path / name}: cannot be read ({error.strerror}); check its rights") from error
+        except ValueError as error:
+            raise StoreError(f"{self.path / name}: is damaged ({error})") from error
+        if not isinstance(tree, dict):
+            raise StoreError(f"{self.path / name}: is damaged (no object)")
+        return tree
+
+    def _settle(self, config: Mapping[str, Any]) -> None:
+        packages = {name: _installed(name) for name in PACKAGES}
+        tree = {"config": dict(config), "packages": packages, "git_commit": _git_commit()}
+        if self.config_file.exists() and self._has_begun():
+            differing = changes(self.config(), config)
+            binding = [change for change in differing if not change.is_operational]
+            if binding:
+                more = f" (+{len(binding) - 1} more)" if len(binding) > 1 else ""
+                raise StoreError(
+                    f"{self.path}: holds a run with another config: {binding[0]}{more}; "
+                    "use --fresh to move it aside, or another --run-dir"
+                )
+            if not differing:
+                return
+            earlier = self._read("config.json")
+            at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+            noted = [{"at": at, **asdict(change)} for change in differing]
+            tree = {**earlier, "config": dict(config), "changes": earlier.get("changes", []) + noted}
+        write_text(self.config_file, json.dumps(tree, indent=2) + "\n")
+
+    def _has_begun(self) -> bool:
+        """Whether a call was made or a stage finished under the config that stands here."""
+        return any(self.path.glob("journal/*/*")) or any(self.path.glob("rounds/*/*"))
 
 
 class StageFolder:
@@ -246,14 +266,6 @@ _SAMPLE: TypeAdapter[Sample] = TypeAdapter(Sample)
 
 def _sample(row: dict[str, Any]) -> Sample:
     return _SAMPLE.validate_python({key: row[key] for key in Sample.__dataclass_fields__})
-
-
-def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(tree, dict):
-        return {prefix: tree}
-    return {
-        key: leaf for name, child in tree.items() for key, leaf in _flat(child, f"{prefix}.{name}".strip(".")).items()
-    }
 
 
 def _installed(package: str) -> str:

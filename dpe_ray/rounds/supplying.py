@@ -1,14 +1,16 @@
 """The supply of a round: the suppliers that `supply.order` names, bound to their doors, sets and seeds."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 
 from dpe_ray.config import RetrieveConfig, RunConfig
 from dpe_ray.diagnose.support import list_support_skills
 from dpe_ray.errors import ModelUnavailable
 from dpe_ray.ports import Embedder, QuotaBook
-from dpe_ray.rounds.ledger import SUPPORT
+from dpe_ray.rounds.ledger import STUDENT, SUPPORT
 from dpe_ray.rounds.machine import Machine, grant
+from dpe_ray.rounds.record import RoundRecord
 from dpe_ray.rounds.sets import Sets
 from dpe_ray.rounds.store import RunFolder
 from dpe_ray.seeds import child_seed
@@ -21,45 +23,58 @@ from dpe_ray.supply.retrieve.filling import Filling, fixed_k, round_robin, score
 from dpe_ray.supply.retrieve.hybrid import HybridRanker
 from dpe_ray.supply.retrieve.ranking import Ranker
 from dpe_ray.supply.retrieve.sparse import index_words
-from dpe_ray.supply.retrieve.supplier import RetrieveSupplier
+from dpe_ray.supply.retrieve.supplier import RetrieveSupplier, Support
 from dpe_ray.supply.supplier import Supplier
 from dpe_ray.taxonomy import load_taxonomy
 from dpe_ray.types import DataPlan, PolicyRef, Sample
 
 
 class Suppliers:
-    """Makes a round's suppliers. The support set is labelled and indexed when it is first needed, once for a run."""
+    """Makes a round's suppliers. The support set is labelled and indexed once for a run, when a cell is first short."""
 
     def __init__(self, config: RunConfig, run: RunFolder, sets: Sets, machine: Machine) -> None:
         self._config, self._run, self._sets, self._machine = config, run, sets, machine
         self._workers = (config.supply.workers.min, config.supply.workers.max)
-        self._support: dict[str, Sample] = {}
-        self._ranker: Ranker[str] | None = None
+        self._support: Support | None = None
 
-    async def make(self, name: str, policy: PolicyRef, plan: DataPlan, index: int) -> Supplier:
+    def make(self, name: str, policy: PolicyRef, plan: DataPlan, index: int) -> Supplier:
         """One supplier by its name in `supply.order`."""
-        if name == "retrieve":
-            return await self._retrieve(policy, index)
-        return self._annotate(policy, plan, index)
+        return self._retrieve(policy, index) if name == "retrieve" else self._annotate(policy, plan, index)
 
-    async def _retrieve(self, policy: PolicyRef, index: int) -> Supplier:
+    def _retrieve(self, policy: PolicyRef, index: int) -> Supplier:
         """Find support samples; what was taken in earlier rounds is refused by the stage's `seen`."""
-        settings = self._config.supply.retrieve
-        if self._ranker is None:
-            self._support = {s.id: s for s in await self._labelled(policy)}
-            documents = {id_: "; ".join(s.skills) for id_, s in self._support.items() if s.skills}
-            embedder = self._machine.embedder(settings.embedder).open() if settings.index != "bm25" else None
-            self._ranker = await make_ranker(documents, embedder, settings)
         return RetrieveSupplier(
-            self._ranker,
-            self._support,
+            partial(self._indexed, policy),
             round=index,
             gates={"format": check_format},
             forbidden=self._held_out,
-            filling=filling(settings),
+            filling=filling(self._config.supply.retrieve),
         )
 
-    async def _labelled(self, policy: PolicyRef) -> tuple[Sample, ...]:
+    async def _indexed(self, policy: PolicyRef) -> Support:
+        """The support set with its index, made when a cell is short for the first time."""
+        settings = self._config.supply.retrieve
+        if self._support is None:
+            async with self._base_served(policy):
+                samples = {sample.id: sample for sample in await self._labelled()}
+            documents = {id_: "; ".join(s.skills) for id_, s in samples.items() if s.skills}
+            embedder = self._machine.embedder(settings.embedder).open() if settings.index != "bm25" else None
+            self._support = await make_ranker(documents, embedder, settings), samples
+        return self._support
+
+    @asynccontextmanager
+    async def _base_served(self, policy: PolicyRef) -> AsyncIterator[None]:
+        """A student that labels for itself does so as it was before the first round: one run, one set of labels."""
+        if policy.version == 0 or self._config.model_of("skill_analyst") != STUDENT:
+            yield
+            return
+        await self._machine.publish(self._run.round(1).load_json("record", RoundRecord).start)
+        try:
+            yield
+        finally:
+            await self._machine.publish(policy)
+
+    async def _labelled(self) -> tuple[Sample, ...]:
         """Give support samples their skills; those that brought their own keep them.
 
         The journal answers a resumed run. Raises ModelUnavailable when hardly one could be labelled, BudgetExceeded.
@@ -69,7 +84,7 @@ class Suppliers:
         await grant(self._machine.calls, self._run, config.budget.teacher_calls, SUPPORT)
         listed = await list_support_skills(
             bare,
-            self._machine.door("skill_analyst", SUPPORT, policy.version),
+            self._machine.door("skill_analyst", SUPPORT, 0),
             self._machine.mapper,
             load_taxonomy(config.taxonomy),
             workers=self._workers,

@@ -13,12 +13,21 @@ from ray import serve
 from dpe_ray.errors import BadRequest, ModelCutOff, ModelTimeout, ModelUnavailable, PoolError
 from dpe_ray.models.engines import create_engine
 from dpe_ray.models.image_urls import fetch_images
-from dpe_ray.models.openai_api import ChatBody, EmbeddingBody, engine_request, read_chat, read_embedding
+from dpe_ray.models.openai_api import (
+    MAX_BODY_BYTES,
+    ChatBody,
+    EmbeddingBody,
+    engine_request,
+    read_chat,
+    read_embedding,
+)
 from dpe_ray.models.openai_reply import chat_reply, chat_stream, embedding_reply, error_body, models_body
 from dpe_ray.runtime.listening import may_enter
 from dpe_ray.runtime.policy_board import published
 from dpe_ray.types import PolicyRef, Prompt, RolloutGroup
 
+BODY_WITHIN_S = 60.0
+"""A client that left without a word would otherwise hold its place for ever."""
 REFUSED = "invalid_request_error"
 JSON, EVENTS = "application/json", "text/event-stream"
 api = FastAPI(openapi_url=None)
@@ -46,11 +55,13 @@ class ChatShell:
 
     async def answer(self, path: str, body: bytes) -> tuple[int, bytes]:
         """Answer a POST to `/v1/PATH`: HTTP status and content; no bytes at all play a connection that breaks off."""
+        if len(body) > MAX_BODY_BYTES:
+            return 413, _error(f"body: more than {MAX_BODY_BYTES} bytes; send smaller or fewer images", REFUSED)
         try:
             if path == "chat/completions":
-                return 200, await self._chat(read_chat(_decoded(body), self._name))
+                return 200, await self._chat(read_chat(body, self._name))
             if path == "embeddings":
-                return 200, await self._embed(read_embedding(_decoded(body), self._name))
+                return 200, await self._embed(read_embedding(body, self._name))
         except (BadRequest, PoolError) as error:
             return 400, _error(str(error), REFUSED)
         except ModelCutOff:
@@ -64,7 +75,12 @@ class ChatShell:
         """As `answer`, over HTTP."""
         if refused := self._refusal(http):
             return refused
-        status, content = await self.answer(path, await http.body())
+        try:
+            async with asyncio.timeout(BODY_WITHIN_S):
+                body = await _body(http)
+        except TimeoutError:
+            return Response(_error("body: it took too long to come", REFUSED), 408, media_type=JSON)
+        status, content = await self.answer(path, body)
         if not content:
             return StreamingResponse(_cut_off(), media_type=JSON)
         return Response(content, status, media_type=EVENTS if content.startswith(b"data: ") else JSON)
@@ -118,15 +134,18 @@ class ChatShell:
         return Response(_error("wrong or missing API key", REFUSED, "invalid_api_key"), 401, media_type=JSON)
 
 
-def _decoded(body: bytes) -> object:
-    try:
-        return json.loads(body)
-    except ValueError as error:
-        raise BadRequest(f"body: is no JSON ({error})") from error
+async def _body(http: Request) -> bytes:
+    """All of it, or as much as shows that it is too large."""
+    body = bytearray()
+    async for part in http.stream():
+        body += part
+        if len(body) > MAX_BODY_BYTES:
+            break
+    return bytes(body)
 
 
 def _encoded(body: dict[str, Any]) -> bytes:
-    return json.dumps(body, ensure_ascii=False).encode()
+    return json.dumps(body, ensure_ascii=False).encode(errors="replace")  # models and errors may write half a character
 
 
 def _error(message: str, kind: str, code: str | None = None) -> bytes:

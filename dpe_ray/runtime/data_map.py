@@ -5,6 +5,7 @@ carries the numbers of rows, `row_feed` the rows.
 """
 
 import asyncio
+import logging
 import pickle
 import secrets
 from collections.abc import AsyncIterator, Iterable, Iterator
@@ -18,8 +19,11 @@ from ray.data import ActorPoolStrategy
 from dpe_ray.errors import ClusterError, DpeError
 from dpe_ray.ports import MapSpec, Row
 from dpe_ray.runtime.daemon import in_daemon
+from dpe_ray.runtime.owner import owner
 from dpe_ray.runtime.row_feed import Feeder, RowFeed
 from dpe_ray.runtime.serve_route import last_line
+
+log = logging.getLogger(__name__)
 
 CALLS_PER_ACTOR = 4
 """Batches in flight per actor: more and smaller batches keep a slow row from holding back its neighbours."""
@@ -38,8 +42,7 @@ class RowWorker:
         self._work: Any = None
 
     async def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
-        """Map the rows of one batch of numbers; the function is built on the first call, in the actor's event loop."""
-        self._work = self._work or self._spec.factory(self._spec.config)
+        """Map the rows of one batch of numbers."""
         numbers = [int(number) for number in batch["id"]]
         results = await asyncio.gather(*map(self._fetched, numbers))
         there = [(number, result) for number, result in zip(numbers, results, strict=True) if result is not None]
@@ -50,12 +53,17 @@ class RowWorker:
         return None if data is None else await self._result(pickle.loads(data))
 
     async def _result(self, row: Row) -> Row | DpeError:
-        """Map one row; an error travels as a value, since Ray's wrappers lose what it was."""
+        """Map one row; an error travels as a value, since Ray's wrappers lose what it was.
+
+        The function is built for the first row, in the actor's event loop, and its errors travel in the same way.
+        """
         try:
+            self._work = self._work or self._spec.factory(self._spec.config)
             result: Row = await self._work(row)
         except DpeError as error:
             return error
         except Exception as error:  # recording border: the driver raises it
+            log.exception("%s: a worker broke", self._spec.name)
             told = " ".join(f"{type(error).__name__}: {error}".split())
             return ClusterError(f"{self._spec.name}: a worker broke: {told}; see the Ray logs of this session")
         return result
@@ -72,7 +80,7 @@ class DataMapper:
         """Yield results as blocks finish, unordered. Closing the iterator ends the pipeline.
 
         Rows are read in a thread of their own, at most two times ahead of what the most workers can hold. Raises what
-        reading them raises, the worker's own DpeError, or ClusterError for anything else that broke a worker.
+        reading them raises, the DpeError of a worker or of its factory, or ClusterError for what else broke a worker.
         """
         loop, queue = asyncio.get_running_loop(), asyncio.Queue[Row | BaseException | None]()
         batch = _batch_size(spec)
@@ -112,18 +120,17 @@ class DataMapper:
     @cached_property
     def _feed(self) -> Any:
         # every number in flight may wait there at once
-        return ray.remote(num_cpus=0, max_concurrency=100_000)(RowFeed).remote()
+        return owner(RowFeed, max_concurrency=100_000).remote()
 
     def _results(self, spec: MapSpec, feeder: Feeder, batch: int) -> Iterator[Row | DpeError]:
         for numbers in feeder.pipelines():
-            dataset = ray.data.from_items(
-                [{"id": number} for number in numbers], override_num_blocks=-(-len(numbers) // batch)
-            ).map_batches(
+            blocks = -(-len(numbers) // batch)
+            dataset = ray.data.from_items([{"id": n} for n in numbers], override_num_blocks=blocks).map_batches(
                 RowWorker,
                 fn_constructor_args=(spec, self._feed, feeder.map_id),
                 batch_size=batch,
                 compute=ActorPoolStrategy(
-                    min_size=spec.workers[0],
+                    min_size=min(spec.workers[0], blocks),
                     max_size=spec.workers[1],
                     max_tasks_in_flight_per_actor=_QUEUED_PER_ACTOR,
                     max_concurrent_calls_per_actor=CALLS_PER_ACTOR,

@@ -9,24 +9,28 @@ from dpe_ray.config import ModelConfig, RunConfig
 from dpe_ray.models.image_urls import check_allowed
 from dpe_ray.pool.sources import resolve
 from dpe_ray.runtime import session
-from dpe_ray.runtime.listening import Listen
+from dpe_ray.runtime.listening import Listen, wait_until_ready
 from dpe_ray.types import content_id
 
 
 def serve_forever(config: RunConfig, listen: Listen, notify: Callable[[str], None], *, key_variable: str = "") -> None:
-    """Serve the models of a run until interrupted. Raises ConfigError for a host that would be open to others."""
+    """Serve the models of a run until interrupted. Raises ConfigError where others could ask without a key."""
     listen.check(key_variable)
     check_allowed(listen.image_urls)
     models = resolve_models(config, Path("runs") / config.name / "sources")
-    with session.open(config) as ours:
-        from dpe_ray.runtime import serve_app  # behind the session, which sets what Ray reads when it is imported
+    with session.open(config, session.asked_by_models) as ours:
+        # behind the session, which sets what Ray reads when it is imported
+        from dpe_ray.runtime import serve_app
+        from dpe_ray.runtime.head_node import head_elsewhere, on_head
 
+        serve_app.require_key(listen)
+        head = head_elsewhere()
         prefix = "" if ours else run_prefix(config.name, Path.cwd())
         threads = config.runtime.torch_threads
         with serve_app.serving(models, prefix=prefix, ours=ours, listen=listen, threads=threads) as served:
             for name, one in served.items():
-                serve_app.wait_until_ready(one.url, listen.key)
-                notify(f"{name}: {one.url}")
+                on_head(wait_until_ready, one.url)
+                notify(f"{name}: {one.url}{f' on the head node, {head}' if head else ''}")
             while True:
                 time.sleep(3600)
 

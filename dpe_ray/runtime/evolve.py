@@ -1,7 +1,6 @@
 """A run on Ray from its config to its report: the only place that knows every part."""
 
 import asyncio
-import re
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -9,18 +8,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dpe_ray.config import ModelConfig, RunConfig
-from dpe_ray.errors import ConfigError, DpeError
+from dpe_ray.errors import DpeError
 from dpe_ray.models.openai_chat import ChatSpec
 from dpe_ray.models.openai_embed import EmbedSpec
 from dpe_ray.ports import ChatDoor, EmbedderDoor
-from dpe_ray.rounds.loop import Loop
+from dpe_ray.rounds.ledger import cost, prices, read_calls, write_ledger
+from dpe_ray.rounds.loop import Loop, is_closed
 from dpe_ray.rounds.machine import Machine
-from dpe_ray.rounds.record import summary
+from dpe_ray.rounds.record import cost_entry, summary
 from dpe_ray.rounds.reporting import write_report
 from dpe_ray.rounds.sets import load_sets
 from dpe_ray.rounds.stages import make_stages
 from dpe_ray.rounds.store import RunFolder
-from dpe_ray.runtime import session
+from dpe_ray.runtime import preflight, session
 from dpe_ray.runtime.daemon import in_daemon
 from dpe_ray.runtime.endpoints import resolve_models, run_prefix
 from dpe_ray.runtime.listening import Listen
@@ -36,39 +36,50 @@ STUDENT = "student"
 def evolve(config: RunConfig, folder: Path, *, fresh: bool = False, until_round: int = 0, notify: Notify) -> None:
     """Run or go on with a run in `folder`, then write its report. Raises the error of the border that broke.
 
+    Where nothing is left to do, nothing is read and started. What the config names is looked for first (`preflight`).
     An error of ours leaves `failed` in summary.json, an interrupt leaves `running`; the same call goes on from both.
     """
-    if re.match(r"[a-z][a-z0-9+.-]+:/", str(folder)):
-        raise ConfigError(f"--run-dir {folder}: is a URL; give a local directory, or one that all nodes mount")
-    run = RunFolder.open(folder.absolute(), config.model_dump(mode="json"), fresh=fresh)
+    folder = preflight.local_folder(folder)
+    done = not fresh and is_closed(RunFolder(folder), config.rounds, until_round)
+    if not done:  # before the folder is made: a run that cannot begin leaves nothing behind
+        preflight.require(config, joined=session.joins())
+    run = RunFolder.open(folder, config.model_dump(mode="json"), fresh=fresh)
+    if done:
+        notify("nothing to do: all that was asked for is done; --fresh begins anew")
+        write_report(run)  # the one thing that an end by force may have left out
+        return
     if not run.has_summary():
         run.write_summary(summary("running", (), None, None))
+    elif run.summary()["status"] == "failed":
+        run.amend_summary(status="running", error="")
     try:
         _on_ray(config, run, until_round, notify)
     except BaseException as error:
-        if isinstance(error, KeyboardInterrupt):
-            notify("interrupted; the same command goes on from here")
-        _close(run, notify, failed=isinstance(error, DpeError))
+        _close(config, run, error, notify)
         raise
     write_report(run)
 
 
-def _close(run: RunFolder, notify: Notify, *, failed: bool) -> None:
-    """Leave status and report behind; what goes wrong here is told, and does not hide what ended the run."""
+def _close(config: RunConfig, run: RunFolder, error: BaseException, notify: Notify) -> None:
+    """Leave status, cost and report behind; what goes wrong here is told, and does not hide what ended the run."""
     try:
-        if failed:
-            run.mark("failed")
+        write_ledger(run.path)
+        run.amend_summary(cost=cost_entry(cost(read_calls(run.path / "journal"), prices(config))))
+        if isinstance(error, DpeError):
+            run.amend_summary(status="failed", error=str(error))
         write_report(run)
-    except Exception as error:  # recording border: the error that ended the run is the one to raise
-        notify(f"no report: {' '.join(f'{type(error).__name__}: {error}'.split())}")
+    except Exception as also:  # recording border: the error that ended the run is the one to raise
+        notify(f"no report: {' '.join(f'{type(also).__name__}: {also}'.split())}")
 
 
 def _on_ray(config: RunConfig, run: RunFolder, until_round: int, notify: Notify) -> None:
     started = time.monotonic()
+    notify("sets    reading pool, probe and suites")
     sets = load_sets(config, run)
     notify(f"sets    {sets.told()} ({time.monotonic() - started:.1f} s)")
     models = resolve_models(config, run.path / "sources")
     base = PolicyRef(models[STUDENT].source, revision=models[STUDENT].revision)
+    notify(f"models  starting Ray, loading {', '.join(name for name, model in models.items() if model.engine)}")
     with session.open(config) as ours:
         from dpe_ray.runtime import serve_app
 

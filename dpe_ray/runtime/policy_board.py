@@ -4,6 +4,7 @@ from typing import Any
 
 import ray
 
+from dpe_ray.runtime.owner import owner
 from dpe_ray.types import PolicyRef
 
 _NAMESPACE = "dpe_ray"
@@ -27,9 +28,8 @@ class PolicyBoard:
 def write_down(app: str, policy: PolicyRef) -> None:
     """Publish to replicas that are still to come. Raises RayError."""
     # detached: apps outlive the driver of a job, and so must what they serve
-    remote = ray.remote(num_cpus=0)(PolicyBoard)
     options = {"name": _name(app), "namespace": _NAMESPACE, "get_if_exists": True, "lifetime": "detached"}
-    ray.get(remote.options(**options).remote().put.remote(policy))
+    ray.get(owner(PolicyBoard, **options).remote().put.remote(policy))
 
 
 def published(app: str) -> PolicyRef | None:

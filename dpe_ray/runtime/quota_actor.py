@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from typing import Any
 
-import ray
 from ray.exceptions import RayError
 
 from dpe_ray.errors import ClusterError
 from dpe_ray.models.call_budget import Calls
 from dpe_ray.ports import QuotaState
+from dpe_ray.runtime.owner import owner
 from dpe_ray.runtime.serve_route import last_line
 from dpe_ray.supply.quota_book import Quotas
 
@@ -19,7 +19,7 @@ class ActorBook:
 
     actor: Any
 
-    async def begin(self, slot: int) -> dict[str, int]:
+    async def begin(self, slot: int) -> tuple[str, ...]:
         """As `QuotaBook.begin`."""
         return await _ask(self.actor, "begin", slot)
 
@@ -27,13 +27,13 @@ class ActorBook:
         """As `QuotaBook.reserve`."""
         return await _ask(self.actor, "reserve", cell, slot)
 
-    async def commit(self, cell: str, slot: int, calls: int) -> bool:
+    async def commit(self, slot: int, key: str, calls: int) -> str:
         """As `QuotaBook.commit`."""
-        return await _ask(self.actor, "commit", cell, slot, calls)
+        return await _ask(self.actor, "commit", slot, key, calls)
 
-    async def release(self, cell: str, slot: int, calls: int) -> None:
+    async def release(self, slot: int, calls: int) -> None:
         """As `QuotaBook.release`."""
-        await _ask(self.actor, "release", cell, slot, calls)
+        await _ask(self.actor, "release", slot, calls)
 
     async def close(self) -> None:
         """As `QuotaBook.close`."""
@@ -54,23 +54,23 @@ class ActorCalls:
         """As `CallBudget.allow`."""
         await _ask(self.actor, "allow", calls)
 
-    async def take(self) -> bool:
+    async def take(self) -> int:
         """As `CallBudget.take`."""
         return await _ask(self.actor, "take")
 
-    async def give_back(self) -> None:
+    async def give_back(self, allowance: int) -> None:
         """As `CallBudget.give_back`."""
-        await _ask(self.actor, "give_back")
+        await _ask(self.actor, "give_back", allowance)
 
 
 def start_book(quotas: dict[str, int], slots_per_sample: float, calls: int) -> ActorBook:
     """Put a new `Quotas` into an actor; it ends when the last handle is gone."""
-    return ActorBook(ray.remote(num_cpus=0)(Quotas).remote(quotas, slots_per_sample, calls))
+    return ActorBook(owner(Quotas).remote(quotas, slots_per_sample, calls))
 
 
 def start_calls() -> ActorCalls:
     """Put a new `Calls` into an actor; it ends when the last handle is gone."""
-    return ActorCalls(ray.remote(num_cpus=0)(Calls).remote())
+    return ActorCalls(owner(Calls).remote())
 
 
 async def _ask(actor: Any, method: str, *arguments: object) -> Any:

@@ -1,13 +1,10 @@
 """Models of the run as Ray Serve apps: one per entry of `models`, started, given policies and taken down here."""
 
 import logging
-import socket
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +14,11 @@ from ray.serve.context import _get_global_client
 from ray.serve.exceptions import RayServeException
 
 from dpe_ray.config import ModelConfig
-from dpe_ray.errors import ClusterError
+from dpe_ray.errors import ClusterError, ConfigError
 from dpe_ray.runtime import policy_board
 from dpe_ray.runtime.chat_app import ChatApp
-from dpe_ray.runtime.listening import LOOPBACK, Listen, closed_door
+from dpe_ray.runtime.head_node import on_head
+from dpe_ray.runtime.listening import LOOPBACK, Listen, free_port
 from dpe_ray.runtime.serve_route import last_line
 from dpe_ray.types import PolicyRef
 
@@ -29,11 +27,13 @@ LOCAL = Listen()
 """Loopback: Serve's port knows no token."""
 _ONGOING = 512
 """Requests in one replica; the engine batches them itself."""
-_READY_S = 60.0
+_STARTED_S = 60.0
 _STARTING = ("STARTING", "UPDATING", "RECOVERING", "PENDING_MIGRATION")
 _LOGGING = {"log_level": "WARNING", "enable_access_log": False}
 _ENDING = {"graceful_shutdown_timeout_s": 3.0, "graceful_shutdown_wait_loop_s": 0.5}
 """Clients ask again: a replica need not finish what it was asked before it ends."""
+_BROKEN = (RayError, RayServeException, RuntimeError, ValueError, TimeoutError)
+"""What Serve's functions raise when something does not work; ClusterError is one of them."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def serving(
     try:
         yield serve_models(models, prefix=prefix, listen=listen, threads=threads)
     finally:
-        if not ours and _client() is not None:
+        if not ours:
             _clean([app_name(prefix, name) for name, model in models.items() if model.engine], serve_too=not found)
 
 
@@ -69,20 +69,29 @@ def serve_models(
     """
     apps = {name: app_name(prefix, name) for name, model in models.items() if model.engine}
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
-    port = _running_port(listen) or listen.port or _free_port(listen.host)
-    door = listen.door or _door_of_others()
+    at = _running(listen) or replace(listen, port=on_head(free_port, listen.host, listen.port))
+    entry = (at.door, at.image_urls)
     try:
         for app in apps.values():
             policy_board.forget(app)
-        http = {"host": listen.host, "port": port}
+        http = {"host": at.host, "port": at.port}
         serve.start(proxy_location="HeadOnly", http_options=http, logging_config=_LOGGING)
-        entry = (door, listen.image_urls)
         serve.run_many(
             [_target(models[name], (name, app, _engine(models[name], threads), *entry)) for name, app in apps.items()]
         )
-    except (RayError, RayServeException, RuntimeError, ValueError) as error:
+    except _BROKEN as error:
         raise ClusterError(f"models {', '.join(apps)}: cannot be served ({_why_not(error, apps.values())})") from error
-    return {name: Served(app, listen.url(port, app)) for name, app in apps.items()}
+    return {name: Served(app, at.url(app)) for name, app in apps.items()}
+
+
+def require_key(listen: Listen) -> None:
+    """Raise ConfigError where a Serve runs that others reach, and `listen` has no key for it; ClusterError."""
+    at = _running(listen)
+    if at and at.open_to_others:
+        raise ConfigError(
+            f"serve: Serve of this cluster listens on {at.host}, so others can reach it; "
+            "name a variable with --api-key-env"
+        )
 
 
 def app_name(prefix: str, name: str) -> str:
@@ -90,28 +99,14 @@ def app_name(prefix: str, name: str) -> str:
     return f"{prefix}-{name}" if prefix else name
 
 
-def wait_until_ready(url: str, key: str = "") -> None:
-    """Return when `Served.url` answers over HTTP, on this node. Raises ClusterError after a minute."""
-    ask = urllib.request.Request(f"{url}/models", headers={"Authorization": f"Bearer {key}"} if key else {})
-    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    deadline = time.monotonic() + _READY_S
-    while True:
-        try:
-            with direct.open(ask, timeout=5):
-                return
-        except (urllib.error.URLError, OSError) as error:
-            if time.monotonic() > deadline:
-                raise ClusterError(f"{url} does not answer ({error}); see the Serve logs of this session") from error
-        time.sleep(0.1)
-
-
 def publish(app: str, policy: PolicyRef) -> None:
     """Make every replica of an app serve `policy`, later ones too. Raises ClusterError when one did not take it."""
     try:
+        _deployments(app)  # an app that is not there gets no board
         policy_board.write_down(app, policy)
         _wait_for_starting_replicas(app)
         versions = serve.get_app_handle(app).broadcast("load_policy", policy).results()
-    except (RayError, RayServeException, RuntimeError) as error:
+    except _BROKEN as error:
         raise ClusterError(f"app {app}: policy {policy.version} was not loaded ({last_line(error)})") from error
     if not versions or set(versions) != {policy.version}:
         raise ClusterError(f"app {app}: replicas serve policies {sorted(versions)} instead of {policy.version}")
@@ -126,21 +121,31 @@ def take_down(apps: Iterable[str]) -> None:
 
 def _clean(apps: Sequence[str], serve_too: bool) -> None:
     try:
+        if _client() is None:
+            return
         take_down(apps)
         if serve_too and not serve.status().applications:
             serve.shutdown()
-    except (RayError, RayServeException, RuntimeError, TimeoutError) as error:  # must not hide what ended the run
+    except _BROKEN as error:  # must not hide what ended the run
         logger.warning("apps %s may still be there: %s", ", ".join(apps), last_line(error))
 
 
 def _wait_for_starting_replicas(app: str) -> None:
     """Return when no replica starts: one that read the board before it was written would miss the broadcast."""
-    deadline = time.monotonic() + _READY_S
+    deadline = time.monotonic() + _STARTED_S
     while time.monotonic() < deadline:
-        deployments = serve.status().applications[app].deployments.values()
-        if not any(state in _STARTING and count for d in deployments for state, count in d.replica_states.items()):
+        states = [state for deployment in _deployments(app) for state in deployment.replica_states.items()]
+        if not any(state in _STARTING and count for state, count in states):
             return
         time.sleep(0.2)
+
+
+def _deployments(app: str) -> list[Any]:
+    """Status of what an app consists of. Raises ClusterError when there is no such app."""
+    applications = serve.status().applications
+    if app not in applications:
+        raise ClusterError("it is not served")
+    return list(applications[app].deployments.values())
 
 
 def _target(model: ModelConfig, shell: tuple[Any, ...]) -> Any:
@@ -162,15 +167,20 @@ def _target(model: ModelConfig, shell: tuple[Any, ...]) -> Any:
 
 
 def _engine(model: ModelConfig, threads: int) -> tuple[str, str, dict[str, Any]]:
-    """Arguments of `create_engine`."""
+    """Arguments of `create_engine`. An engine that knows no revisions refuses one: it would serve another."""
     options = {"threads": threads, **model.options} if model.engine == "transformers" else dict(model.options)
+    if model.revision:
+        options["revision"] = model.revision
     source = str(Path(model.source).absolute()) if Path(model.source).exists() else model.source
     return model.engine, source, options
 
 
 def _why_not(error: Exception, apps: Iterable[str]) -> str:
     """What the replicas said, where one did not start; else what Serve said."""
-    status = serve.status().applications
+    try:
+        status = serve.status().applications
+    except _BROKEN:  # Serve itself is what broke, and `error` says how
+        return last_line(error)
     for app in apps:
         if app in status and status[app].status == "DEPLOY_FAILED":
             for deployment in status[app].deployments.values():
@@ -180,28 +190,20 @@ def _why_not(error: Exception, apps: Iterable[str]) -> str:
 
 
 def _client() -> Any | None:
-    return _get_global_client(raise_if_no_controller_running=False)
+    try:
+        return _get_global_client(raise_if_no_controller_running=False)
+    except _BROKEN as error:
+        raise ClusterError(f"Serve of this cluster cannot be asked ({last_line(error)}); see `ray status`") from error
 
 
-def _running_port(listen: Listen) -> int:
-    """Port of a Serve that runs already, or 0. Raises ClusterError when it listens elsewhere than is wanted."""
+def _running(listen: Listen) -> Listen | None:
+    """`listen` at the address of a Serve that runs already. Raises ClusterError when another one is wanted."""
     client = _client()
     if client is None:
-        return 0
+        return None
     host, port = str(client.http_config.host), int(client.http_config.port)
     if listen.port not in (0, port):
         raise ClusterError(f"runtime.http_port: Serve of this cluster listens on {port}, not on {listen.port}; use 0")
     if listen.host not in LOOPBACK and listen.host != host:
         raise ClusterError(f"serve --host: Serve of this cluster listens on {host}, not on {listen.host}")
-    return port
-
-
-def _door_of_others() -> str:
-    client = _client()
-    return closed_door() if client and str(client.http_config.host) not in LOOPBACK else ""
-
-
-def _free_port(host: str) -> int:
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])
+    return replace(listen, host=host, port=port)

@@ -7,6 +7,7 @@ and the cluster's token covers it.
 
 import asyncio
 import json
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,9 @@ from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 
 from dpe_ray.models.openai_reply import error_body
+
+_RETRY_ADVICE = re.compile(r"^Failed to .+ after \d+/\d+ attempts", re.MULTILINE)
+"""Where Ray 2.60 (`data._internal.util`) begins to write behind an error's own text."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,6 @@ class ServeTransport(httpx2.AsyncBaseTransport):
 
 
 def last_line(error: BaseException) -> str:
-    """What a remote traceback ends with."""
-    lines = str(error).strip().splitlines()
-    return lines[-1][:300] if lines else type(error).__name__
+    """What a remote traceback ends with, without Ray Data's advice on retries behind it."""
+    lines = _RETRY_ADVICE.split(str(error))[0].strip().splitlines()
+    return lines[-1].strip()[:300] if lines else type(error).__name__

@@ -9,8 +9,8 @@ import secrets
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 
 from dpe_ray.config import RunConfig
 from dpe_ray.errors import ClusterError
@@ -21,25 +21,62 @@ QUIET = {
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
+    # the raylet tells every driver of many actors, and of calls that it repeats by itself; one that ran out of memory
+    # stays to be seen, and so does all else
+    "RAY_DEDUP_LOGS_SKIP_REGEX": (
+        r"worker processes have been started on node"
+        r"|^Task .* retries remaining, so the task will be retried(?![\s\S]*memory)"
+    ),
 }
 """Keeps what Ray tells about itself away from the user's terminal."""
 DATA_WORKER_CPUS = 0.25
+API_SERVER = "RAY_API_SERVER_ADDRESS"
+Asked = dict[str, tuple[float, float]]
+"""(CPUs, GPUs) by part."""
+
+
+def asked_by_models(config: RunConfig) -> Asked:
+    """CPUs and GPUs that all replicas of all models hold at once at the most, by model."""
+    return {
+        f"models.{name} ({model.replicas.max} x {model.num_cpus:g})": (
+            model.replicas.max * model.num_cpus,
+            model.replicas.max * model.num_gpus,
+        )
+        for name, model in config.models.items()
+        if model.engine
+    }
+
+
+def asked_by(config: RunConfig) -> Asked:
+    """CPUs and GPUs that the parts of a run hold at once at the most, by part. Workers beyond the first can wait."""
+    asked = asked_by_models(config)
+    workers = config.supply.workers.min
+    asked[f"supply.workers ({workers} x {DATA_WORKER_CPUS:g})"] = (workers * DATA_WORKER_CPUS, 0.0)
+    train = config.train
+    gpus = train.workers if train.use_gpu else 0
+    asked[f"train ({train.workers} x {train.num_cpus:g})"] = (train.workers * train.num_cpus, gpus)
+    return asked
 
 
 @contextmanager
-def open(config: RunConfig) -> Iterator[bool]:
-    """Hold a Ray for the time of a run: True when it is ours alone. Raises ClusterError: none to be had, or too small.
+def open(config: RunConfig, asks: Callable[[RunConfig], Asked] = asked_by) -> Iterator[bool]:
+    """Hold a Ray for the time of a command: True when it is ours alone. Raises ClusterError: none, or too small.
 
-    Only a Ray that is started here is measured against what the run asks for: a cluster may add nodes.
+    Only a Ray that is started here is measured against what the command asks for: a cluster may add nodes.
     """
     ours = start(object_store_mb=config.runtime.object_store_mb)
     try:
         if ours:
-            require(asked_by(config))
+            require(asks(config))
         yield ours
     finally:
         if ours:
             stop()
+
+
+def joins() -> bool:
+    """Whether `open` joins a Ray that is there, as in a job, rather than starting one."""
+    return bool(os.environ.get("RAY_ADDRESS"))
 
 
 def start(*, num_cpus: int | None = None, object_store_mb: int = 256, address: str = "") -> bool:
@@ -65,11 +102,28 @@ def _connect(address: str, num_cpus: int | None, object_store_mb: int) -> None:
     quiet = {"logging_level": "warning", "log_to_driver": False, "namespace": "dpe_ray"}
     here = {"num_cpus": num_cpus, "include_dashboard": False, "object_store_memory": object_store_mb * 2**20}
     try:
-        with _own_sigterm():
+        with _own_sigterm(), nullcontext() if address else _no_dashboard():
             ray.init(address or "local", **quiet, **({} if address else here))
     except Exception as error:  # Ray raises just that when its node does not come up
         reason = " ".join(str(error).split())[:300]
         raise ClusterError(f"ray at {address or 'this machine'}: {reason}; check address and token") from error
+
+
+@contextmanager
+def _no_dashboard() -> Iterator[None]:
+    """Tell the processes of a Ray without a dashboard an address that refuses at once.
+
+    Ray Train asks the dashboard whether its controller lives; where none is, each training ends 12 s later, since the
+    address is looked for 20 times, every 2 s.
+    """
+    before = os.environ.get(API_SERVER)
+    os.environ[API_SERVER] = "http://127.0.0.1:9"
+    try:
+        yield
+    finally:
+        os.environ.pop(API_SERVER)
+        if before is not None:
+            os.environ[API_SERVER] = before
 
 
 @contextmanager
@@ -112,43 +166,34 @@ def prepare_environment(*, throw_away_token: bool) -> None:
     """
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
+    # a thread that outlives the run, as after an interrupt, would join or start another Ray by its next call
+    os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
     if throw_away_token and "ray" not in sys.modules:
         os.environ.setdefault("RAY_AUTH_MODE", "token")
         if "RAY_AUTH_TOKEN_PATH" not in os.environ:
             os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 
 
-def asked_by(config: RunConfig) -> dict[str, tuple[float, float]]:
-    """CPUs and GPUs that the parts of a run hold at once at the most, by part. Workers beyond the first can wait."""
-    asked = {
-        f"models.{name} ({model.replicas.max} x {model.num_cpus:g})": (
-            model.replicas.max * model.num_cpus,
-            model.replicas.max * model.num_gpus,
-        )
-        for name, model in config.models.items()
-        if model.engine
-    }
-    workers = config.supply.workers.min
-    asked[f"supply.workers ({workers} x {DATA_WORKER_CPUS:g})"] = (workers * DATA_WORKER_CPUS, 0.0)
-    train = config.train
-    gpus = train.workers if train.use_gpu else 0
-    asked[f"train ({train.workers} x {train.num_cpus:g})"] = (train.workers * train.num_cpus, gpus)
-    return asked
-
-
-def require(asked: Mapping[str, tuple[float, float]]) -> None:
+def require(asked: Asked) -> None:
     """Raise ClusterError, saying what is missing, when the cluster as it is cannot hold all parts together."""
     import ray
 
-    there = ray.cluster_resources()
+    for message in lacking(asked, ray.cluster_resources()):
+        raise ClusterError(message)
+
+
+def lacking(asked: Asked, there: Mapping[str, float]) -> list[str]:
+    """What is missing where `there` are so many `CPU` and `GPU`: a line for each of the two that is short."""
+    messages = []
     for kind, index in (("CPU", 0), ("GPU", 1)):
         total, have = sum(parts[index] for parts in asked.values()), there.get(kind, 0.0)
         if total > have + 1e-6:
             parts = ", ".join(f"{name} = {part[index]:g}" for name, part in asked.items() if part[index])
-            raise ClusterError(
+            messages.append(
                 f"the run asks for {total:g} {kind}s ({parts}) and the cluster has {have:g}: "
                 f"{total - have:g} are missing; lower num_{kind.lower()}s, replicas or workers"
             )
+    return messages
 
 
 def _calm_libraries() -> None:

@@ -10,6 +10,9 @@ from dpe_ray.types import AnswerKind, Sample, content_id
 OPTIONS = (2, 10)
 """Fewest and most options of a choice question."""
 
+DUPLICATE = "the same question about this image is there already"
+"""Why a sample is refused whose `sample_key` was accepted before."""
+
 _OFFERED_BEFORE = re.compile(r"\bor(\s+\w+){0,3}\s*$")
 _OFFERED_BEHIND = re.compile(r"^\s*,?\s*or\b")
 _TOLD = re.compile(r"\b(?:answer|solution)\s*(?:is|:|=)\s*$")
@@ -62,7 +65,7 @@ def check_leak(sample: Sample) -> str | None:
 
 def check_seen(sample: Sample, seen: Container[str]) -> str | None:
     """Refuse the same question about the same image, over all rounds; `seen` holds `sample_key`s."""
-    return "the same question about this image is there already" if sample_key(sample) in seen else None
+    return DUPLICATE if sample_key(sample) in seen else None
 
 
 def check_pass_rate(rate: float, band: tuple[float, float], num_options: int = 0) -> str | None:

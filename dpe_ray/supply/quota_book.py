@@ -7,14 +7,15 @@ from collections.abc import Mapping
 from dpe_ray.ports import QuotaState
 
 CALLS_PER_SLOT = 4
-"""What a slot in flight is expected to cost: planner, question writer, validator, solver once each."""
+"""What a slot is expected to cost: planner, question writer, validator, solver once each."""
 
 
 class Quotas:
     """The plain `QuotaBook`. No method awaits anything, so within one event loop every method is atomic.
 
     More slots may hold a place in a cell than it wants samples: most slots fail, and `commit` refuses what comes late.
-    The book closes for good when what is left would not pay for another slot beside those in flight; these finish.
+    The book closes for good with the first slot that the budget might not let end, beside those that ended and those
+    under way. A slot may want more than was expected: the `CallBudget` bounds what it gets.
     """
 
     def __init__(self, quotas: Mapping[str, int], slots_per_sample: float, calls: int) -> None:
@@ -22,70 +23,80 @@ class Quotas:
         self._quotas = dict(quotas)
         self._caps = {cell: math.ceil(quota * slots_per_sample) for cell, quota in quotas.items()}
         self._budget = calls
-        self._is_spent = False
+        self._is_closed = False
+        self._offered: dict[int, tuple[str, ...]] = {}
+        self._in_flight: set[int] = set()
         self._places: dict[int, str] = {}
         """Slot -> cell of every reservation, whatever became of it."""
-        self._in_flight: set[int] = set()
-        self._accepted: dict[int, str] = {}
-        """Slot -> cell."""
+        self._slots = Counter[str]()
+        self._committed: set[int] = set()
+        self._keys: set[str] = set()
+        self._accepted = Counter[str]()
         self._spent: dict[int, int] = {}
         """Slot -> calls."""
 
-    async def begin(self, slot: int) -> dict[str, int]:
+    async def begin(self, slot: int) -> tuple[str, ...]:
         """As `QuotaBook.begin`."""
-        cells = self._open()
+        if slot not in self._offered:
+            promised = CALLS_PER_SLOT * len(self._in_flight)
+            self._is_closed = self._is_closed or self._is_spent(promised)
+            self._offered[slot] = self._open()
+        cells = self._offered[slot]
         if cells:
             self._in_flight.add(slot)
         return cells
 
     async def reserve(self, cell: str, slot: int) -> bool:
-        """As `QuotaBook.reserve`. A slot that runs again keeps the place it had."""
-        if self._places.get(slot) != cell:
-            if cell not in self._unfilled():
-                return False
-            self._accepted.pop(slot, None)
+        """As `QuotaBook.reserve`."""
+        if slot not in self._places and cell in self._unfilled():
             self._places[slot] = cell
-        return True
+            self._slots[cell] += 1
+        return self._places.get(slot) == cell
 
-    async def commit(self, cell: str, slot: int, calls: int) -> bool:
-        """As `QuotaBook.commit`. A slot that commits twice counts once."""
+    async def commit(self, slot: int, key: str, calls: int) -> str:
+        """As `QuotaBook.commit`."""
         self._finish(slot, calls)
-        if self._accepted.get(slot) != cell and self._wanted().get(cell, 0) <= 0:
-            return False
-        self._accepted[slot] = cell
-        return True
+        if slot in self._committed:
+            return ""
+        if key in self._keys:
+            return "duplicate"
+        cell = self._places[slot]
+        if self._wanted()[cell] <= 0:
+            return "quota"
+        self._committed.add(slot)
+        self._keys.add(key)
+        self._accepted[cell] += 1
+        return ""
 
-    async def release(self, cell: str, slot: int, calls: int) -> None:
+    async def release(self, slot: int, calls: int) -> None:
         """As `QuotaBook.release`."""
         self._finish(slot, calls)
-        self._accepted.pop(slot, None)
 
     async def close(self) -> None:
         """As `QuotaBook.close`."""
-        self._is_spent = True
+        self._is_closed = True
 
     async def state(self) -> QuotaState:
         """As `QuotaBook.state`."""
-        accepted, slots = Counter(self._accepted.values()), Counter(self._places.values())
         is_open = bool(self._open())
         return QuotaState(
             quotas=dict(self._quotas),
-            accepted={cell: accepted[cell] for cell in self._quotas},
-            slots={cell: slots[cell] for cell in self._quotas},
+            accepted={cell: self._accepted[cell] for cell in self._quotas},
+            slots={cell: self._slots[cell] for cell in self._quotas},
             calls=sum(self._spent.values()),
             closed_by="" if is_open else self._reason(),
             over=not is_open and not any(map(self._may_commit, self._in_flight)),
         )
 
-    def _open(self) -> dict[str, int]:
-        begun = len(self._in_flight - self._spent.keys())
-        if sum(self._spent.values()) + CALLS_PER_SLOT * (begun + 1) > self._budget:
-            self._is_spent = True
-        return {} if self._is_spent else self._unfilled()
+    def _open(self) -> tuple[str, ...]:
+        return () if self._is_spent() else self._unfilled()
 
-    def _unfilled(self) -> dict[str, int]:
-        slots = Counter(self._places.values())
-        return {cell: n for cell, n in self._wanted().items() if n > 0 and slots[cell] < self._caps[cell]}
+    def _is_spent(self, promised: int = 0) -> bool:
+        return self._is_closed or sum(self._spent.values()) + promised + CALLS_PER_SLOT > self._budget
+
+    def _unfilled(self) -> tuple[str, ...]:
+        wanted = self._wanted()
+        return tuple(cell for cell in wanted if wanted[cell] > 0 and self._slots[cell] < self._caps[cell])
 
     def _may_commit(self, slot: int) -> bool:
         place = self._places.get(slot)
@@ -96,10 +107,9 @@ class Quotas:
         self._spent[slot] = max(calls, self._spent.get(slot, 0))
 
     def _wanted(self) -> dict[str, int]:
-        accepted = Counter(self._accepted.values())
-        return {cell: quota - accepted[cell] for cell, quota in self._quotas.items()}
+        return {cell: quota - self._accepted[cell] for cell, quota in self._quotas.items()}
 
     def _reason(self) -> str:
         if all(n <= 0 for n in self._wanted().values()):
             return "quota"
-        return "budget" if self._is_spent else "exhausted"
+        return "budget" if self._is_spent() else "exhausted"

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 
-from dpe_ray.supply.gates import sample_key
+from dpe_ray.supply.gates import DUPLICATE, sample_key
 from dpe_ray.supply.supplier import Supplied, Supplier, SupplierYield
 from dpe_ray.types import Candidate, DataPlan, Rejection, Sample
 
@@ -65,8 +65,7 @@ def settle(
             continue
         sample, cell = outcome.sample, outcome.sample.provenance.cell
         if (key := sample_key(sample)) in keys:
-            reason = "the same question about this image is there already"
-            rejections.append(Rejection(slot, "duplicate", reason, cell, sample))
+            rejections.append(Rejection(slot, "duplicate", DUPLICATE, cell, sample))
         elif accepted[cell] >= quotas.get(cell, 0):
             rejections.append(Rejection(slot, "quota", "earlier slots filled the cell", cell, sample))
         else:

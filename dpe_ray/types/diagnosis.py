@@ -50,8 +50,11 @@ class Attribution:
     """Why one answer failed, as a judge sees it from image, question, reference and answer."""
 
     error_type: str
-    """visual_recognition, calculation, reasoning, misunderstanding or other; not_judged when no judge answered."""
+    """visual_recognition, calculation, reasoning, misunderstanding or other; not_judged when no judge answered.
+    Of recorded answers, which no judge sees: wrong, undecidable or unparsable."""
     description: str
+    unanswered: str = ""
+    """Why a judge that was asked did not answer; empty when it did, and when nobody was asked."""
 
 
 class Need(StrEnum):
@@ -84,6 +87,8 @@ class MistakeLocation:
     """Teacher calls it took."""
     prior: float | None = None
     """Planted on the right option in the end; None for methods that plant none."""
+    unanswered: str = ""
+    """Why the teacher did not answer; empty unless `unavailable`."""
 
 
 @dataclass(frozen=True)
@@ -176,6 +181,8 @@ class Diagnosis:
     not_judged: int
     errors: tuple[ErrorRecord, ...] = ()
     """What mistake identification made of the wrong answers; empty when it was not asked for."""
+    unexplained: int = 0
+    """Items that an outage of analyst, judge or reader left without a skill, a reason or a located step."""
 
     @cached_property
     def id(self) -> str:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from architecture.house_checks import broad_excepts, empty_tests, long_parts, prints, skipped_tests, swallowed_errors
+from hypothesis import settings
 
 ROOT = Path(__file__).parents[2]
 SOURCES = [ROOT / "dpe_ray", ROOT / "jobs"]
@@ -11,7 +12,7 @@ EVERYTHING = [*SOURCES, ROOT / "tests", ROOT / "benchmarks"]
 
 RECORDING_BORDERS = {
     "runtime/daemon.py": "a background thread hands any error to the caller, who raises it",
-    "runtime/data_map.py": "a background thread hands any error to the caller, who raises it",
+    "runtime/data_map.py": "a worker or background thread hands any error to the driver, which raises it",
     "runtime/evolve.py": "a report that cannot be written must not hide the error that ended the run",
     "runtime/session.py": "ray.init raises a bare Exception when its node does not come up in time",
 }
@@ -55,6 +56,10 @@ def test_no_test_skips_without_a_listed_reason():
 
 def test_every_test_asserts_something_that_can_fail():
     assert empty_tests(ROOT / "tests") == []
+
+
+def test_no_property_fails_because_the_machine_is_busy():
+    assert settings().deadline is None
 
 
 def test_a_long_file_and_a_long_function_are_reported(tmp_path):

@@ -3,7 +3,10 @@ from pathlib import Path
 
 import pytest
 
+from dpe_ray.config import ModelConfig, Workers
+from dpe_ray.micro.student import build_model, build_processor, save_student
 from dpe_ray.runtime import session
+from dpe_ray.runtime.listening import wait_until_ready
 
 session.prepare_environment(throw_away_token=True)  # before any test module imports ray
 
@@ -18,6 +21,26 @@ def ray_session(tmp_path_factory):
     yield
     session.stop()
     os.environ["PYTHONPATH"] = before
+
+
+@pytest.fixture(scope="session")
+def student(tmp_path_factory):
+    """Directory of a random micro student."""
+    folder = tmp_path_factory.mktemp("student")
+    processor = build_processor(["What colour has the shape ? red blue green answer: 1. 2."])
+    save_student(build_model(processor, seed=0), processor, folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="session")
+def student_url(ray_session, student):
+    """Two replicas of it, served once for all tests of the process as `student`; who publishes to it sets it back."""
+    from dpe_ray.runtime import serve_app
+
+    model = ModelConfig(source=student, engine="transformers", replicas=Workers(min=2, max=2), num_cpus=0.25)
+    url = serve_app.serve_models({"student": model})["student"].url
+    wait_until_ready(url)
+    return url
 
 
 def install_echo_engine(folder: Path) -> Path:

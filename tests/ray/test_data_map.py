@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from dpe_ray.errors import ClusterError, ModelUnavailable, PoolError
+from dpe_ray.errors import ClusterError, ConfigError, ModelUnavailable, PoolError
 from dpe_ray.ports import MapSpec
 from dpe_ray.runtime.data_map import DataMapper
 
@@ -23,6 +23,10 @@ def failing(error):
     return work
 
 
+def refusing(error):
+    raise error
+
+
 def spec(factory, config):
     return MapSpec(factory, config, workers=(1, 2), concurrency=16, name="test map")
 
@@ -34,6 +38,12 @@ async def test_every_row_comes_back_once_with_its_types(ray_session):
 
 async def test_no_rows_start_nothing(ray_session):
     assert [row async for row in DataMapper(0.1).map(spec(doubling, 3), [])] == []
+
+
+async def test_fewer_rows_than_workers_start_no_idle_one(ray_session, recwarn):
+    few = MapSpec(doubling, 3, workers=(3, 3), concurrency=4, name="test map")
+    assert [row["value"] async for row in DataMapper(0.1).map(few, [{"id": 2}])] == [6]
+    assert [str(w.message) for w in recwarn if "concurrent actors" in str(w.message)] == []
 
 
 async def test_closing_the_iterator_ends_the_pipeline(ray_session):
@@ -111,6 +121,12 @@ async def test_an_interrupt_does_not_wait_for_slow_rows(ray_session, tmp_path):
 async def test_a_workers_own_error_is_raised_as_itself(ray_session):
     with pytest.raises(ModelUnavailable, match="teacher is down"):
         [row async for row in DataMapper(0.1).map(spec(failing, ModelUnavailable("teacher is down")), [{"id": 1}])]
+
+
+async def test_what_a_worker_needs_and_lacks_is_told_in_the_words_of_its_own_error(ray_session):
+    lacking = ConfigError("models.teacher: $KEY is empty; set it where the workers run")
+    with pytest.raises(ConfigError, match=r"^models.teacher: \$KEY is empty"):
+        [row async for row in DataMapper(0.1).map(spec(refusing, lacking), [{"id": i} for i in range(40)])]
 
 
 async def test_a_broken_worker_is_one_line_that_names_the_map(ray_session):

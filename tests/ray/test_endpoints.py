@@ -1,8 +1,11 @@
 """Everything that the endpoints offer, asked by the official client, unchanged."""
 
+import asyncio
 import base64
 import hashlib
 import http.server
+import io
+import os
 import threading
 from functools import partial
 
@@ -10,15 +13,16 @@ import numpy as np
 import openai
 import pytest
 from PIL import Image
+from ray.exceptions import RayError
 
 from dpe_ray.config import ModelConfig
-from dpe_ray.errors import BadRequest, ClusterError
-from dpe_ray.micro.student import build_model, build_processor, save_student
+from dpe_ray.errors import BadRequest, ClusterError, ModelUnavailable
+from dpe_ray.models.openai_api import MAX_BODY_BYTES
 from dpe_ray.models.openai_chat import ChatSpec
 from dpe_ray.models.openai_embed import EmbedSpec
 from dpe_ray.ports import ChatRequest, Message
-from dpe_ray.runtime import serve_app
-from dpe_ray.runtime.listening import Listen
+from dpe_ray.runtime import head_node, serve_app
+from dpe_ray.runtime.listening import Listen, free_port, wait_until_ready
 from dpe_ray.runtime.serve_route import ServeRoute
 
 ASK = {"messages": [{"role": "user", "content": "What colour?"}]}
@@ -40,24 +44,23 @@ def pictures(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def urls(ray_session, tmp_path_factory, pictures):
-    """A small student behind loopback, and an engine of another package behind a key."""
-    folder = tmp_path_factory.mktemp("student")
-    processor = build_processor(["What colour has the shape ? red blue green answer: 1. 2."])
-    save_student(build_model(processor, seed=0), processor, folder)
-    small = ModelConfig(source=str(folder), engine="transformers", num_cpus=0.1)
-    served = serve_app.serve_models({"small": small})
+def urls(student_url, tmp_path_factory, pictures):
+    """A small student behind loopback; an engine of another package, and an oracle that is always out, behind a key."""
+    truth = tmp_path_factory.mktemp("down") / "truth"
+    truth.write_text("")
+    echo = ModelConfig(source="any", engine="echo", num_cpus=0.1)
+    down = ModelConfig(source=str(truth), engine="oracle", options={"outage_rate": 1.0}, num_cpus=0.1)
     locked = Listen(key=KEY, image_urls=(f"{pictures[0]}/open/",))
-    served |= serve_app.serve_models({"echo": ModelConfig(source="any", engine="echo", num_cpus=0.1)}, listen=locked)
+    served = serve_app.serve_models({"echo": echo, "down": down}, listen=locked)
     for one in served.values():
-        serve_app.wait_until_ready(one.url, KEY)
-    yield {name: one.url for name, one in served.items()}
-    serve_app.take_down(["small", "echo"])
+        wait_until_ready(one.url)
+    yield {"student": student_url} | {name: one.url for name, one in served.items()}
+    serve_app.take_down(["echo", "down"])
 
 
 @pytest.fixture
 def small(urls):
-    return openai.OpenAI(base_url=urls["small"], api_key="none", max_retries=0)
+    return openai.OpenAI(base_url=urls["student"], api_key="none", max_retries=0)
 
 
 @pytest.fixture
@@ -66,7 +69,7 @@ def echo(urls):
 
 
 def test_alternatives_of_every_token_come_likeliest_first(small):
-    ask = {**ASK, "model": "small", "temperature": 0, "max_tokens": 5, "logprobs": True}
+    ask = {**ASK, "model": "student", "temperature": 0, "max_tokens": 5, "logprobs": True}
     tokens = small.chat.completions.create(**ask, top_logprobs=20).choices[0].logprobs.content
     assert len(tokens) == 5
     for token in tokens:
@@ -80,7 +83,7 @@ def test_alternatives_of_every_token_come_likeliest_first(small):
 
 async def test_our_own_client_reads_the_alternatives_of_the_first_token(urls):
     request = ChatRequest((Message("user", "Which?"),), "mistake", "i", "mistake@1", n=2, max_tokens=2, top_logprobs=7)
-    spec = ChatSpec("small", urls["small"], "small", retries=0, policy_version=0, route=ServeRoute("small"))
+    spec = ChatSpec("student", urls["student"], "student", retries=0, policy_version=0, route=ServeRoute("student"))
     first, second = (await spec.open().chat(request)).first_token
     assert len(first) == 7
     assert first == second
@@ -88,14 +91,14 @@ async def test_our_own_client_reads_the_alternatives_of_the_first_token(urls):
 
 
 def test_a_stop_text_ends_the_reply(small):
-    ask = {**ASK, "model": "small", "temperature": 0, "max_tokens": 12}
+    ask = {**ASK, "model": "student", "temperature": 0, "max_tokens": 12}
     whole = small.chat.completions.create(**ask).choices[0].message.content
     stop = whole[3:5]
     assert small.chat.completions.create(**ask, stop=stop).choices[0].message.content == whole[: whole.index(stop)]
 
 
 def test_a_stream_says_what_a_plain_reply_says(small):
-    ask = {**ASK, "model": "small", "temperature": 0, "max_tokens": 6, "n": 2}
+    ask = {**ASK, "model": "student", "temperature": 0, "max_tokens": 6, "n": 2}
     plain = small.chat.completions.create(**ask)
     said, usage, ended = ["", ""], [], []
     for chunk in small.chat.completions.create(**ask, stream=True, stream_options={"include_usage": True}):
@@ -117,7 +120,7 @@ async def test_the_asynchronous_client_streams_too(urls):
 
 def test_a_wrong_request_for_a_stream_is_a_plain_400(small):
     with pytest.raises(openai.BadRequestError, match="max_tokens"):
-        small.chat.completions.create(**ASK, model="small", stream=True, max_tokens=100_000)
+        small.chat.completions.create(**ASK, model="student", stream=True, max_tokens=100_000)
 
 
 SCHEMA = {"name": "colour", "strict": True, "schema": {"type": "object", "properties": {}}}
@@ -128,7 +131,7 @@ def test_a_form_of_reply_reaches_engines_and_those_that_cannot_hold_to_it_refuse
     reply = echo.chat.completions.create(**ASK, model="echo", response_format=form)
     assert "'type'" in reply.choices[0].message.content
     with pytest.raises(openai.BadRequestError, match="response_format: must be text") as caught:
-        small.chat.completions.create(**ASK, model="small", response_format=form)
+        small.chat.completions.create(**ASK, model="student", response_format=form)
     assert caught.value.param == "response_format"
 
 
@@ -153,7 +156,7 @@ def test_a_wrong_embedding_request_is_a_400(echo, wrong):
 
 def test_an_engine_without_embeddings_says_so(small):
     with pytest.raises(openai.BadRequestError, match="gives no embeddings"):
-        small.embeddings.create(model="small", input="cab")
+        small.embeddings.create(model="student", input="cab")
 
 
 async def test_our_own_embedder_works_over_ray_and_over_http(urls, monkeypatch):
@@ -164,7 +167,7 @@ async def test_our_own_embedder_works_over_ray_and_over_http(urls, monkeypatch):
         assert await spec.open().embed(["aab", "b", "aabb"]) == [
             pytest.approx(v) for v in ((0.8**0.5, 0.2**0.5, 0), (0, 1, 0), (0.5**0.5, 0.5**0.5, 0))
         ]
-    refusing = EmbedSpec("small", urls["small"], "small", route=ServeRoute("small"))
+    refusing = EmbedSpec("student", urls["student"], "student", route=ServeRoute("student"))
     with pytest.raises(BadRequest, match="gives no embeddings"):
         await refusing.open().embed(["a"])
 
@@ -212,3 +215,79 @@ def test_any_other_picture_is_a_400(echo, pictures, path):
 def test_an_address_that_serve_does_not_listen_on_is_refused(urls):
     with pytest.raises(ClusterError, match=r"listens on 127\.0\.0\.1"):
         serve_app.serve_models({}, listen=Listen("0.0.0.0", key=KEY))
+
+
+def test_outages_of_an_engine_look_like_outages_of_an_endpoint(urls):
+    client = openai.OpenAI(base_url=urls["down"], api_key=KEY, max_retries=0)
+    seen = set()
+    for shade in range(24):
+        file = io.BytesIO()
+        Image.new("RGB", (8, 8), (shade, 0, 0)).save(file, "PNG")
+        shown = picture("data:image/png;base64," + base64.b64encode(file.getvalue()).decode())
+        try:
+            client.chat.completions.create(model="down", messages=shown)
+        except openai.APIStatusError as error:
+            seen.add(error.status_code)
+        except openai.APIConnectionError:
+            seen.add("cut")
+    assert seen == {408, 503, "cut"}
+
+
+WAIT = [{"role": "user", "content": "wait"}]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_client_that_leaves_takes_its_request_along(urls, stream):
+    client = openai.AsyncOpenAI(base_url=urls["echo"], api_key=KEY, max_retries=0)
+    asking = asyncio.create_task(client.chat.completions.create(model="echo", messages=WAIT, stream=stream))
+    assert await comes_to(client, "1")
+    asking.cancel()
+    assert await comes_to(client, "0")
+
+
+async def test_a_process_that_gives_up_over_ray_takes_its_request_along(urls):
+    client = openai.AsyncOpenAI(base_url=urls["echo"], api_key=KEY, max_retries=0)
+    spec = ChatSpec("echo", urls["echo"], "echo", retries=0, timeout_s=3, route=ServeRoute("echo"))
+    asking = asyncio.create_task(spec.open().chat(ChatRequest((Message("user", "wait"),), "judge", "i", "judge@1")))
+    assert await comes_to(client, "1")
+    with pytest.raises(ModelUnavailable):
+        await asking
+    assert await comes_to(client, "0")
+
+
+async def comes_to(client, waiting):
+    """Whether so many requests wait in the engine, within half a minute."""
+    ask = [{"role": "user", "content": "how many wait?"}]
+    for _ in range(300):
+        reply = await client.chat.completions.create(model="echo", messages=ask)
+        if reply.choices[0].message.content == waiting:
+            return True
+        await asyncio.sleep(0.1)
+    return False
+
+
+def test_a_body_that_is_too_large_is_a_413(echo):
+    text = "x" * (MAX_BODY_BYTES + 1)
+    with pytest.raises(openai.APIStatusError, match="body: more than") as caught:
+        echo.chat.completions.create(model="echo", messages=[{"role": "user", "content": text}])
+    assert caught.value.status_code == 413
+
+
+def process():
+    return os.getpid()
+
+
+def lost():
+    raise ProcessLookupError("nobody is there")
+
+
+def test_the_head_is_asked_by_a_process_that_is_elsewhere(ray_session, monkeypatch):
+    assert head_node.head_elsewhere() == ""
+    assert head_node.on_head(process) == os.getpid()
+    monkeypatch.setattr(head_node, "head_elsewhere", lambda: "10.0.0.7")
+    assert head_node.on_head(process) != os.getpid()
+    with pytest.raises(ClusterError, match=r"cannot listen on 192\.0\.2\.1") as caught:
+        head_node.on_head(free_port, "192.0.2.1", 0)
+    assert not isinstance(caught.value, RayError)
+    with pytest.raises(ClusterError, match=r"lost on the head node: .*nobody is there"):
+        head_node.on_head(lost)

@@ -2,11 +2,13 @@
 
 import asyncio
 import base64
+import contextlib
 import io
 import json
 import os
 import re
 import signal
+import time
 import urllib.request
 from collections.abc import Sequence
 
@@ -17,9 +19,8 @@ import torch
 from PIL import Image
 from ray import serve
 
-from dpe_ray.config import ModelConfig, Workers
+from dpe_ray.config import ModelConfig
 from dpe_ray.errors import BadRequest, ClusterError, ModelUnavailable, TrainingError
-from dpe_ray.micro.student import build_model, build_processor, save_student
 from dpe_ray.models.openai_chat import ChatSpec
 from dpe_ray.models.policy import load_policy, save_policy
 from dpe_ray.ports import ChatReply, ChatRequest, Message
@@ -47,14 +48,6 @@ REMOTE = [{"type": "image_url", "image_url": {"url": "http://host/a.png"}}]
 
 
 @pytest.fixture(scope="module")
-def student(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("student")
-    processor = build_processor(["What colour has the shape ? red blue green answer: 1. 2."])
-    save_student(build_model(processor, seed=0), processor, folder)
-    return str(folder)
-
-
-@pytest.fixture(scope="module")
 def adapter(student, tmp_path_factory):
     folder = tmp_path_factory.mktemp("adapter")
     policy = load_policy(PolicyRef(student), trainable="lora")
@@ -68,12 +61,8 @@ def adapter(student, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def url(ray_session, student):
-    model = ModelConfig(source=student, engine="transformers", replicas=Workers(min=2, max=2), num_cpus=0.25)
-    url = serve_app.serve_models({"student": model})["student"].url
-    serve_app.wait_until_ready(url)
-    yield url
-    serve_app.take_down(["student"])
+def url(student_url):
+    return student_url
 
 
 @pytest.fixture
@@ -185,22 +174,28 @@ def test_a_published_policy_reaches_every_replica_and_later_ones(client, student
     replies = [client.chat.completions.create(**ask) for _ in range(12)]
     assert {reply.system_fingerprint for reply in replies} == {"v3"}
     assert texts(replies[0]) != before
-    kill_replicas("student")
-    replies = [ask_patiently(client, ask) for _ in range(12)]
+    old = pids("student")
+    os.kill(old[0], signal.SIGKILL)
+    wait_for_replicas("student", set(old[1:]), count=2)
+    replies = [client.chat.completions.create(**ask) for _ in range(12)]
     assert {reply.system_fingerprint for reply in replies} == {"v3"}
     serve_app.publish("student", PolicyRef(student))
     assert texts(client.chat.completions.create(**ask)) == before
 
 
-def kill_replicas(app):
-    pids = serve.get_app_handle(app).broadcast("pid").results()
-    assert len(set(pids)) == 2
-    for pid in pids:
-        os.kill(pid, signal.SIGKILL)
+def pids(app):
+    return sorted(set(serve.get_app_handle(app).broadcast("pid").results()))
 
 
-def ask_patiently(client, ask):
-    return client.with_options(max_retries=8).chat.completions.create(**ask)
+def wait_for_replicas(app, survivors, count):
+    """Until `count` replicas answer, those that survived among them."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        with contextlib.suppress(ray.exceptions.RayError):  # the one that was killed is still on Serve's list
+            if len(now := set(pids(app))) == count and survivors < now:
+                return
+        time.sleep(0.2)
+    raise AssertionError("the replica that was killed did not come back")
 
 
 def test_a_policy_that_cannot_be_loaded_is_a_cluster_error_and_the_old_one_stays(client, student):
@@ -271,7 +266,7 @@ def test_two_runs_on_one_cluster_do_not_meet_and_leave_nothing_behind(url, oracl
 
 def test_a_model_that_cannot_be_served_is_one_line_and_leaves_nothing_behind(url, oracle):
     before = set(serve.status().applications)
-    models = {"teacher": oracle, "student": ModelConfig(source="/nowhere", engine="transformers")}
+    models = {"teacher": oracle, "student": ModelConfig(source="/nowhere", engine="oracle")}
     serving = serve_app.serving(models, prefix="run-c", ours=False)
     with pytest.raises(ClusterError, match=r"run-c-student: .*/nowhere") as caught, serving:
         raise AssertionError("it serves")
@@ -284,21 +279,3 @@ def test_the_prefix_of_a_run_comes_from_its_name_and_its_directory(tmp_path):
     assert first != second
     assert first == run_prefix("my run/1", tmp_path / "a")
     assert re.fullmatch(r"my-run-1-[0-9a-f]{6}", first)
-
-
-async def test_outages_of_an_engine_look_like_outages_of_an_endpoint(ray_session, tmp_path):
-    (tmp_path / "truth").write_text("")
-    down = ModelConfig(source=str(tmp_path / "truth"), engine="oracle", options={"outage_rate": 1.0})
-    url = serve_app.serve_models({"down": down})["down"].url
-    serve_app.wait_until_ready(url)
-    client = openai.OpenAI(base_url=url, api_key="none", max_retries=0)
-    seen = set()
-    for shade in range(24):
-        try:
-            client.chat.completions.create(model="down", messages=user(colour=(shade, 0, 0)))
-        except openai.APIStatusError as error:
-            seen.add(error.status_code)
-        except openai.APIConnectionError:
-            seen.add("cut")
-    assert seen == {408, 503, "cut"}
-    serve.delete("down")

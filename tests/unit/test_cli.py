@@ -2,6 +2,9 @@
 
 import io
 import json
+import signal
+import subprocess
+import sys
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -9,6 +12,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from dpe_ray import cli
 from dpe_ray.cli import main
 
 
@@ -29,12 +33,18 @@ def said(capsys, *arguments):
         (("run", "jobs/micro.yaml", "--set", "preset=none"), "no preset 'none'"),
         (("run", "jobs/micro.yaml", "--set", "roles.default=nobody"), "no model 'nobody'"),
         (("run", "jobs/micro.yaml", "--run-dir", "s3://bucket/run"), "is a URL"),
+        (("run", "jobs/micro.yaml", "--set", "name=a b"), "'a b' names no folder"),
+        (
+            ("run", "jobs/micro.yaml", "--run-dir", "runs/none", "--set", "models.teacher.engine=oracel"),
+            "did you mean oracle?",
+        ),
+        (("submit", "jobs/micro.yaml", "--address", "127.0.0.1"), "127.0.0.1: no job was taken"),
         (("resume", "nowhere"), "no run here"),
         (("serve", "jobs/micro.yaml", "--host", "0.0.0.0"), "name a variable with --api-key-env"),
         (("serve", "jobs/micro.yaml", "--api-key-env", "KEY_THAT_NOBODY_SET"), "$KEY_THAT_NOBODY_SET is empty"),
         (("serve", "jobs/micro.yaml", "--image-urls", "*"), "'*' is no place"),
-        (("show", "nowhere"), "no summary.json"),
-        (("report", "nowhere"), "no summary.json"),
+        (("show", "nowhere"), "summary.json is missing"),
+        (("report", "nowhere"), "summary.json is missing"),
     ],
 )
 def test_bad_input_is_one_line_and_status_2(capsys, arguments, told):
@@ -116,7 +126,8 @@ def test_a_hostile_picture_in_a_measured_set_is_told_by_row(capsys, tiny):
 
 def test_another_config_in_the_same_directory_shows_the_difference(capsys, tmp_path):
     folder = tmp_path / "run"
-    folder.mkdir()
+    (folder / "rounds" / "01").mkdir(parents=True)
+    (folder / "rounds" / "01" / "plan.json").touch()
     (folder / "config.json").write_text(json.dumps({"config": {"seed": 5}}))
     code, _, err = said(capsys, "run", "jobs/micro.yaml", "--run-dir", str(folder))
     assert code == 2
@@ -138,3 +149,47 @@ def test_doctor_names_what_a_run_would_miss(capsys, tmp_path):
     assert any("engine nothing" in line for line in missing)
     assert any("KEY_THAT_NOBODY_SET is not set" in line for line in missing)
     assert any("http://127.0.0.1:9/v1" in line for line in missing)
+
+
+@pytest.fixture
+def signals():
+    """Gives back to this process what it does on signals."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
+def test_a_scripts_background_job_which_ignores_interrupts_at_its_start_can_be_ended(monkeypatch, signals, sent):
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    monkeypatch.setattr(cli, "app", lambda arguments: signal.raise_signal(sent))
+    with pytest.raises(KeyboardInterrupt):
+        main([])
+
+
+@pytest.mark.parametrize("where", ["dpe_ray.config.load_config", "dpe_ray.runtime.evolve.RunFolder.open"])
+def test_an_interrupt_at_any_time_of_a_run_is_told_once(monkeypatch, capsys, tmp_path, where):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(where, interrupt)
+    code, out, err = said(capsys, "run", "jobs/micro.yaml", "--run-dir", str(tmp_path / "run"))
+    assert (code, out, err) == (130, "interrupted; the same command, without --fresh, goes on from here\n", "")
+
+
+def test_an_interrupt_while_the_command_line_is_being_imported_is_one_line():
+    code = (
+        "import sys, builtins; from dpe_ray.__main__ import main\n"
+        "def interrupt(*a, **k): raise KeyboardInterrupt\n"
+        "builtins.__import__ = interrupt\n"
+        "main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (130, "interrupted before anything began\n")
+
+
+def test_doctor_takes_overrides(capsys):
+    code, out, _ = said(capsys, "doctor", "jobs/micro.yaml", "--set", "decision.suite=builtin:micro-gte")
+    assert code == 1
+    assert "MISS  decision.suite: builtin:micro-gte: no such built-in (did you mean micro-gate?)" in out

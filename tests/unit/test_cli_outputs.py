@@ -1,6 +1,7 @@
 """The commands that read what was recorded and write what others read: their files and their bad input."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -30,8 +31,27 @@ def test_diagnose_prints_accuracy_intervals_and_unparsable_answers_and_writes_th
     code, out, _ = said(capsys, "diagnose", "--responses", str(file), "--out", str(tmp_path / "out"))
     assert code == 0
     line = next(line for line in out.splitlines() if "map" in line)
-    assert [cell.strip() for cell in line.split("│")[1:-1]] == ["map", "4", "2", "1", "0.500", "0.150 - 0.850"]
+    assert [cell.strip() for cell in line.split("│")[1:-1]] == ["map", "4", "2", "1", "0", "0.500", "0.150 - 0.850"]
     assert StageFolder(tmp_path / "out").load_json("diagnosis", Diagnosis).probed == 4
+
+
+def test_diagnose_shows_how_many_answers_rules_cannot_decide(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    row = ROW | {"options": [], "answer": "red", "response": "It's red"}
+    (tmp_path / "log.jsonl").write_text(json.dumps(row))
+    _, out, _ = said(
+        capsys, "diagnose", "--responses", str(tmp_path / "log.jsonl"), "--out", str(tmp_path / "diagnosis")
+    )
+    head, line = (next(line for line in out.splitlines() if word in line) for word in ("category", "map"))
+    assert [cell.strip() for cell in head.split("┃")[1:-1]][3:5] == ["unparsable", "undecidable"]
+    assert [cell.strip() for cell in line.split("│")[1:-1]][:5] == ["map", "1", "0", "0", "1"]
+
+
+def test_the_help_of_diagnose_names_every_key_that_it_reads(capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = said(capsys, "diagnose", "--help")
+    for key in ("id", "options", "category", "subject", "skills", "kind", "aliases", "tolerance"):
+        assert re.search(rf"\b{key}\b", out)
 
 
 def test_export_writes_and_counts(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -83,7 +83,7 @@ async def locate(graded: Graded, teacher: ChatModel, settings: LocateSettings, p
         return await METHODS[settings.method](case)
     except (ModelUnavailable, BadRequest) as error:
         log.warning("mistake in the answer to %s: %s", graded.sample.id, error)
-        return MistakeLocation(settings.method, None, UNAVAILABLE, calls=model.calls)
+        return MistakeLocation(settings.method, None, UNAVAILABLE, calls=model.calls, unanswered=str(error))
 
 
 def error_record(graded: Graded, location: MistakeLocation) -> ErrorRecord:

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import takewhile
 from random import Random
 
 from dpe_ray.micro.world import artistic, everyday_object, natural_scene
@@ -56,32 +57,21 @@ def tell(item: Item, scene: Scene, wrong: int = 0, rng: Random | None = None) ->
 
     Raises ValueError where that step cannot be wrong, nobody could go on from it, or the answer stays right.
     """
-    way, rng = WAYS[item.skill], rng or Random(0)
-    steps = [item.target]
+    way = WAYS[item.skill]
+    return _told(way, _args(item), item.target, _facts(item, scene, way), wrong, rng or Random(0))
 
-    def said(value: str, others: Sequence[str]) -> str:
-        if len(steps) + 1 != wrong:
-            return value
-        if not others:
-            raise ValueError(f"step {wrong} of {item.skill} cannot be wrong")
-        return rng.choice(others)
 
-    def say(line: Line) -> str:
-        value = said(line.value, line.others)
-        steps.append(line.words.format(value))
-        return value
+def retell(question: str, steps: Sequence[str], wrong: int = 0, rng: Random | None = None) -> Told:
+    """Tell again what somebody wrote in fine steps, from the facts as they are stated there; `wrong` as for `tell`.
 
-    stated: Facts = {}
-    for key, value in _facts(item, scene, way).items():
-        stated[key] = said(value, _kin(value))
-        steps.append(f"{key} {stated[key]}")
-    try:
-        answer = _worked_out(way.work(_args(item), stated), say)
-    except _UNFIT as error:
-        raise ValueError(f"{item.skill}: nothing follows from {steps}") from error
-    if wrong and answer == tell(item, scene).value:
-        raise ValueError(f"{item.skill}: the answer stays {answer} when step {wrong} is wrong")
-    return Told(tuple(steps), len(stated), answer)
+    Raises ValueError as `tell`, and where the steps do not work the question out in fine steps, without a slip.
+    """
+    for skill, args in _asked(question):
+        way = WAYS[skill]
+        facts = _listed(way, steps[1:])
+        if steps and _follows(way, args, facts, steps):
+            return _told(way, args, steps[0], facts, wrong, rng or Random(0))
+    raise ValueError(f"no faultless working in fine steps of {question!r}: {list(steps)}")
 
 
 def implied_answer(question: str, steps: Sequence[str]) -> str | None:
@@ -92,6 +82,49 @@ def implied_answer(question: str, steps: Sequence[str]) -> str | None:
     told = [_plain(step) for step in steps]
     answers = (_followed(WAYS[skill], args, told) for skill, args in _asked(question))
     return next((answer for answer in answers if answer is not None), None)
+
+
+def _told(way: Way, args: Args, target: str, facts: Facts, wrong: int, rng: Random) -> Told:
+    """Tell a working from its facts, right or with one wrong step; errors as `tell`."""
+    steps = [target]
+
+    def said(value: str, others: Sequence[str]) -> str:
+        if len(steps) + 1 != wrong:
+            return value
+        if not others:
+            raise ValueError(f"step {wrong} cannot be wrong: {steps}")
+        return rng.choice(others)
+
+    def say(line: Line) -> str:
+        value = said(line.value, line.others)
+        steps.append(line.words.format(value))
+        return value
+
+    stated: Facts = {}
+    for key, value in facts.items():
+        stated[key] = said(value, _kin(value))
+        steps.append(f"{key} {stated[key]}")
+    try:
+        answer = _worked_out(way.work(args, stated), say)
+    except _UNFIT as error:
+        raise ValueError(f"nothing follows from {steps}") from error
+    if wrong and answer == _told(way, args, target, facts, 0, rng).value:
+        raise ValueError(f"the answer stays {answer} when step {wrong} is wrong: {steps}")
+    return Told(tuple(steps), len(stated), answer)
+
+
+def _follows(way: Way, args: Args, facts: Facts, steps: Sequence[str]) -> bool:
+    """Whether the steps are what can be told of these facts, word for word."""
+    try:
+        return _told(way, args, steps[0], facts, 0, Random(0)).steps == tuple(steps)
+    except ValueError:
+        return False
+
+
+def _listed(way: Way, steps: Sequence[str]) -> Facts:
+    """What the leading steps state that state facts and nothing else."""
+    facts = (way.facts(step) for step in steps)
+    return {key: value for found in takewhile(bool, facts) for key, value in found.items()}
 
 
 @lru_cache(maxsize=4096)

@@ -34,6 +34,8 @@ GATE_OF: dict[type[DpeError], str] = {
 """Failures that belong to one slot. Any other error breaks the stage."""
 MENDABLE = ("format", "leak", "duplicate", "validator")
 """Gates that another question about the same image may pass."""
+LATE = {"quota": "the cell was filled while this sample was made", "duplicate": gates.DUPLICATE}
+"""What the book may still say of a sample that passed every gate."""
 SLOT_ERRORS: tuple[type[DpeError], ...] = (Refused, *GATE_OF)
 
 
@@ -123,14 +125,14 @@ class Annotator:
     async def _outcome(self, draft: Draft) -> Candidate | Rejection:
         try:
             sample = await self._make(draft)
-            if await self._book.commit(draft.cell, draft.slot, draft.tally.calls):
-                return Candidate(draft.slot, sample)
-            raise Refused("quota", "the cell was filled while this sample was made")
+            if gate := await self._book.commit(draft.slot, gates.sample_key(sample), draft.tally.calls):
+                raise Refused(gate, LATE[gate])
+            return Candidate(draft.slot, sample)
         except SLOT_ERRORS as error:
             if isinstance(error, BudgetExceeded) and not draft.cell:
                 # only at the start of a slot: behind one that is cut off later, others may replay what was paid
                 await self._book.close()
-            await self._book.release(draft.cell, draft.slot, draft.tally.calls)
+            await self._book.release(draft.slot, draft.tally.calls)
             gate, reason = _told(error)
             return Rejection(draft.slot, gate, reason, draft.cell, draft.finished(self._config.round))
 
@@ -144,12 +146,11 @@ class Annotator:
 
     async def _plan(self, draft: Draft) -> PlanReply:
         book = self._book
-        wanted = await book.begin(draft.slot)
-        if not wanted:
+        offered = await book.begin(draft.slot)
+        if not offered:
             closed_by = (await book.state()).closed_by
             raise Refused("budget" if closed_by == "budget" else "no_open_cell", f"supply is closed by {closed_by}")
-        # without the numbers still wanted: equal requests are answered from the journal
-        cells = {cell: self._job.instructions.get(cell, "") for cell in sorted(wanted)}
+        cells = {cell: self._job.instructions.get(cell, "") for cell in sorted(offered)}
         plan = await self._planner.plan(draft.image, cells, draft.tally)
         if not plan.cell:
             raise Refused("no_open_cell", f"the image ({plan.image_category or 'unreadable'}) serves no wanted cell")

@@ -1,4 +1,4 @@
-"""Annotation as a supplier: streams slots until the quotas are filled, then decides in slot order what is taken."""
+"""Annotation as a supplier: streams slots until the quotas are filled; results that come twice are taken once."""
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet

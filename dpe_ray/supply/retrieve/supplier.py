@@ -1,11 +1,11 @@
-"""The supplier that finds samples in a labelled support set: no model is asked, cheap gates refuse."""
+"""The supplier that finds samples in a support set: once that is labelled no model is asked, cheap gates refuse."""
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 
-from dpe_ray.errors import PoolError
+from dpe_ray.errors import BudgetExceeded, PoolError
 from dpe_ray.supply.gates import check_seen, sample_key
 from dpe_ray.supply.retrieve.filling import Desk, Filling, Query, round_robin
 from dpe_ray.supply.retrieve.ranking import Hit, Ranker
@@ -14,6 +14,10 @@ from dpe_ray.types import CellPlan, DataPlan, Provenance, Rejection, Sample
 
 Gate = Callable[[Sample], str | None]
 """Says why a sample is refused, or None."""
+
+Support = tuple[Ranker[str], Mapping[str, Sample]]
+"""The index of a support set, which ranks ids of samples by their skills in words, and the samples by those ids; the
+mapping may read them one by one from elsewhere."""
 
 FIRST_HITS = 256
 """Hits asked per query; one that runs dry is asked again for `DEEPER` times as many."""
@@ -27,39 +31,41 @@ class RetrieveSupplier:
 
     def __init__(
         self,
-        ranker: Ranker[str],
-        samples: Mapping[str, Sample],
+        support: Callable[[], Awaitable[Support]],
         *,
         round: int,
         gates: Mapping[str, Gate],
         forbidden: AbstractSet[str] = frozenset(),
         filling: Filling = round_robin,
     ) -> None:
-        """Bind index and gates.
+        """Bind support set and gates.
 
         Args:
-            ranker: ranks ids of support samples by their skills in words.
-            samples: the support set by the ids that the ranker gives; may read them one by one from elsewhere.
+            support: labels and indexes the support set, which costs teacher calls; asked when cells are to be filled.
             round: written into the provenance.
             gates: checks by the name under which their refusals are counted, in the order in which they are asked; a
                 sample that is proposed is shown to them once per call of `fill`.
             forbidden: sha256 of images and ids of samples that are never given, such as those of the validation set.
             filling: whose turn it is.
         """
-        self._ranker, self._samples, self._round, self._filling = ranker, samples, round, filling
+        self._support, self._round, self._filling = support, round, filling
         self._gates: dict[str, Gate] = {"forbidden": _Forbidden(forbidden), **gates}
 
     async def fill(self, plan: DataPlan, wanted: Mapping[str, int], seen: AbstractSet[str]) -> Supplied:
-        """As `Supplier.fill`. Makes no teacher call; raises what the ranker raises.
+        """As `Supplier.fill`. Raises what support set and ranker raise, but that a spent budget closes it with nothing.
 
         A sample counts for the cell whose query took it. Missing are the samples that no ranking held.
         """
+        try:
+            ranker, samples = await self._support()
+        except BudgetExceeded:
+            return Supplied((), (), 0, dict(wanted), "budget", 0)
         cells = [cell for cell in plan.cells if wanted.get(cell.cell, 0) > 0]
         queries = [Query(cell.cell, text) for cell in cells for text in queries_of(cell)]
-        found, checks = _Found(self._ranker), _Checks(self._gates)
+        found, checks = _Found(ranker), _Checks(self._gates)
         await found.ask({query.text for query in queries}, FIRST_HITS)
         while True:
-            slots = _Slots(self._samples, self._round, checks, seen)
+            slots = _Slots(samples, self._round, checks, seen)
             desk = Desk(queries, [found.hits[query.text] for query in queries], wanted, slots.admit)
             await asyncio.to_thread(self._filling, desk)
             dry = {queries[query].text for query in desk.dry} & found.cut

@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from builders import FakeChat, make_sample, silent_chat
+from builders import FakeChat, make_sample
 
 from dpe_ray.diagnose.routes import RouteSettings
 from dpe_ray.diagnose.stage import diagnose
 from dpe_ray.diagnose.votes import VoteSettings
-from dpe_ray.errors import ConfigError, ModelUnavailable, PoolError
+from dpe_ray.errors import BadRequest, ConfigError, ModelUnavailable, PoolError
 from dpe_ray.ports import ChatRequest
 from dpe_ray.rounds.local import LocalMapper
 from dpe_ray.taxonomy import Taxonomy
@@ -86,10 +86,52 @@ async def test_an_outage_of_the_student_lowers_n_and_nothing_else() -> None:
     assert (diagnosis.cells[0].attempts, diagnosis.cells[0].correct) == (5, 2)
 
 
-async def test_an_outage_of_the_judge_leaves_failures_counted_and_unexplained() -> None:
-    diagnosis, _ = await run(judge=silent_chat())
-    assert diagnosis.cells[0].error_types == {"not_judged": 3}
-    assert diagnosis.cells[0].correct == 7
+async def test_an_outage_of_judge_or_analyst_leaves_items_counted_and_unexplained() -> None:
+    down = ModelUnavailable("down")
+    lost = {s.id for s in PROBE if s.question.startswith("find_way")}
+    judge_half = FakeChat(lambda r: down if r.item in lost else judge(r))
+    analyst_half = FakeChat(lambda r: down if r.item in {PROBE[0].id, PROBE[9].id} else analyst(r))
+    diagnosis, _ = await run(judge=judge_half, analyst=analyst_half)
+    assert {c.cell: c.error_types for c in diagnosis.cells} == {
+        "map/find_way": {"not_judged": 2},
+        "map/read_name": {"reasoning": 3},
+        "map/unspecified": {"not_judged": 1},
+        "medical/spot_mark": {"reasoning": 3},
+    }
+    assert sum(c.correct for c in diagnosis.cells) == 21
+    assert diagnosis.unexplained == 4  # three failures, and of the two items without a skill one is among them
+
+
+DOWN = (ModelUnavailable("the teacher is down"), BadRequest("the teacher refused (401)"))
+
+
+@pytest.mark.parametrize("error", DOWN)
+@pytest.mark.parametrize(
+    ("who", "told"), [("analyst", "for 30 of 30 .*roles.skill_analyst"), ("judge", "for 9 of 9 .*roles.judge")]
+)
+async def test_a_teacher_that_does_not_answer_is_no_diagnosis(error: Exception, who: str, told: str) -> None:
+    with pytest.raises(ModelUnavailable, match=told) as raised:
+        await run(**{who: FakeChat(lambda r: error)})
+    assert str(error) in str(raised.value)
+
+
+@pytest.mark.parametrize("error", DOWN)
+async def test_a_reader_or_an_error_analyst_that_does_not_answer_is_no_diagnosis(error: Exception) -> None:
+    async def unread(failed: Sequence[Graded]) -> list[ErrorRecord]:
+        lost = MistakeLocation("answer_switch", None, "unavailable", unanswered=str(error))
+        return [replace(found, location=lost) for found in await locate(failed)]
+
+    with pytest.raises(ModelUnavailable, match=r"9 of 9 .*roles\.reader"):
+        await run(analyst=FakeChat(error_analyst), explain=False, locate=unread)
+    with pytest.raises(ModelUnavailable, match="missing skills for 9 of 9 "):
+        await run(analyst=FakeChat(lambda r: error), explain=False, locate=locate)
+
+
+async def test_a_teacher_that_talks_garbage_did_answer() -> None:
+    garbage = FakeChat(lambda r: "no idea")
+    diagnosis, _ = await run(judge=garbage, analyst=garbage)
+    assert {c.skill for c in diagnosis.cells} == {"unspecified"}
+    assert diagnosis.unexplained == 0
 
 
 @pytest.mark.parametrize("reply", ["no idea", '{"correct": false, "error_type": "bad luck", "description": null}'])
@@ -105,9 +147,12 @@ async def test_an_item_that_was_never_judged_keeps_its_category_in_the_diagnosis
     assert diagnosis.by_category()["medical"] == (0, 0)
 
 
-async def test_a_total_outage_is_no_diagnosis() -> None:
-    with pytest.raises(ModelUnavailable, match="no probe item could be judged"):
-        await run(student=silent_chat())
+@pytest.mark.parametrize("answered", [0, 14])
+async def test_a_student_that_hardly_answers_is_no_diagnosis(answered: int) -> None:
+    heard = {s.id for s in PROBE[:answered]}
+    door = FakeChat(lambda r: student(r) if r.item in heard else ModelUnavailable("down"))
+    with pytest.raises(ModelUnavailable, match=rf"{answered} of 30 probe items could be judged \(down\)"):
+        await run(student=door)
 
 
 async def test_an_empty_probe_is_refused() -> None:

@@ -5,6 +5,7 @@ import pytest
 from builders import FakeChat, make_sample, silent_chat
 
 from dpe_ray.diagnose.missing import MissingSettings, find_missing_skills
+from dpe_ray.errors import BadRequest
 from dpe_ray.rounds.local import LocalMapper
 from dpe_ray.taxonomy import Taxonomy
 from dpe_ray.types import ErrorRecord, MistakeLocation
@@ -100,6 +101,8 @@ async def test_broken_json_is_retried_once_and_an_outage_is_named() -> None:
     assert (await find(broken)).dropped.startswith("unusable")
     assert len(broken.requests) == 2
     assert (await find(silent_chat())).dropped.startswith("outage")
+    refusing = FakeChat(lambda r: BadRequest("refused (401)"))
+    assert (await find(refusing)).dropped == "outage: refused (401)"
 
 
 async def test_without_localisation_no_step_is_marked() -> None:

@@ -33,8 +33,16 @@ def test_recorded_rows_are_graded_by_rule_and_counted_by_category(tmp_path: Path
     diagnosis = diagnose_responses([response.graded() for response in responses])
     assert diagnosis.by_category() == {"Art": (3, 1), "music-jazz": (1, 1)}
     art = diagnosis.cells[0]
-    assert art.error_types == {"unparsable": 1, "not_judged": 1}
+    assert art.error_types == {"unparsable": 1, "wrong": 1}
     assert art.low < 1 / 3 < art.high
+
+
+def test_free_text_that_rules_cannot_decide_is_told_from_what_they_find_wrong(tmp_path: Path) -> None:
+    red = {"options": [], "answer": "red"}
+    changes = [red | {"response": f"answer: {said}"} for said in ("red", "It's red", "It's a red car", "blue")]
+    (cell,) = diagnose_responses([r.graded() for r in read_responses(write(tmp_path, *changes))]).cells
+    assert (cell.attempts, cell.correct) == (4, 1)
+    assert cell.error_types == {"undecidable": 2, "wrong": 1}
 
 
 @pytest.mark.parametrize("said", [None, "Failed to obtain answer via API."])

@@ -3,7 +3,8 @@ import json
 import pytest
 from builders import FakeChat, make_sample, silent_chat
 
-from dpe_ray.diagnose.skills import BATCH, name_skills, usable_skill
+from dpe_ray.diagnose.skills import BATCH, Skills, name_skills, usable_skill
+from dpe_ray.errors import BadRequest, ModelUnavailable
 from dpe_ray.rounds.local import LocalMapper
 from dpe_ray.taxonomy import UNSPECIFIED, Taxonomy, canonical
 from dpe_ray.types import Sample
@@ -12,8 +13,12 @@ SAMPLES = [make_sample(f"Question {i}?", category="map" if i % 2 else "medical")
 NONE = Taxonomy({})
 
 
-async def name(samples: list[Sample], analyst: FakeChat, taxonomy: Taxonomy = NONE) -> dict[str, str]:
+async def ask(samples: list[Sample], analyst: FakeChat, taxonomy: Taxonomy = NONE) -> Skills:
     return await name_skills(samples, analyst, LocalMapper(), taxonomy, workers=(1, 1), concurrency=4)
+
+
+async def name(samples: list[Sample], analyst: FakeChat, taxonomy: Taxonomy = NONE) -> dict[str, str]:
+    return (await ask(samples, analyst, taxonomy)).names
 
 
 def known_in(text: str) -> list[str]:
@@ -46,6 +51,15 @@ async def test_equal_probes_make_equal_requests_in_any_order() -> None:
 @pytest.mark.parametrize("analyst", [silent_chat(), FakeChat(lambda r: "reading, I guess")])
 async def test_an_analyst_that_is_down_or_unclear_leaves_the_skill_unspecified(analyst: FakeChat) -> None:
     assert set((await name(SAMPLES, analyst)).values()) == {UNSPECIFIED}
+
+
+@pytest.mark.parametrize("error", [ModelUnavailable("it is down"), BadRequest("it refused (401)")])
+async def test_items_that_the_analyst_did_not_answer_are_told_from_those_it_was_unclear_about(error: Exception) -> None:
+    lost, unclear = SAMPLES[0].id, SAMPLES[1].id
+    said = {lost: error, unclear: "reading, I guess"}
+    skills = await ask(SAMPLES, FakeChat(lambda r: said.get(r.item, '{"skill": "read_axis"}')))
+    assert {id_ for id_, skill in skills.names.items() if skill == UNSPECIFIED} == {lost, unclear}
+    assert skills.unanswered == {lost: str(error)}
 
 
 @pytest.mark.parametrize(

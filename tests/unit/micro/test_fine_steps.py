@@ -6,7 +6,7 @@ import pytest
 from dpe_ray.diagnose.mistakes.steps import split_steps
 from dpe_ray.micro.asked import read_prompt
 from dpe_ray.micro.world import CATEGORY_OF, SKILLS, Item, Scene, ask, final_answer, make_scene
-from dpe_ray.micro.world.fine_steps import FINE_CUE, fine_completion, implied_answer, tell
+from dpe_ray.micro.world.fine_steps import FINE_CUE, fine_completion, implied_answer, retell, tell
 from dpe_ray.micro.world.ways import WAYS
 
 LOOKS = {"shape_colour", "spot_cell", "hairline_count", "read_digit", "time_of_day", "speck_count", "tile_pattern",
@@ -93,8 +93,43 @@ def test_a_wrong_step_is_consistent_with_the_sums_behind_it():
 def test_a_step_that_cannot_be_wrong_says_so():
     scene, item = items("digit_sum")[0]
     for step in (1, 7):
-        with pytest.raises(ValueError, match="digit_sum"):
+        with pytest.raises(ValueError, match="wrong"):
             tell(item, scene, step)
+
+
+@pytest.mark.parametrize("skill", SKILLS)
+def test_what_was_told_can_be_told_again_with_the_same_slip(skill):
+    for scene, item in items(skill):
+        right = tell(item, scene)
+        assert retell(item.question, right.steps) == right
+        for step in range(2, len(right.steps) + 1):
+            try:
+                slipped = tell(item, scene, step, Random(step))
+            except ValueError:
+                with pytest.raises(ValueError, match=r"wrong|nothing follows"):
+                    retell(item.question, right.steps, step, Random(step))
+                continue
+            assert retell(item.question, right.steps, step, Random(step)) == slipped
+
+
+def test_telling_again_takes_the_facts_as_they_were_stated():
+    stated = ("a1 plus b1", "a1 7", "b1 5", "start with 7", "7 + 5 = 12", "makes 12")
+    question = "What is the sum of the digits at a1 and b1?"
+    assert retell(question, stated).value == "12"
+    slipped = retell(question, stated, 5)
+    assert slipped.steps[:4] == stated[:4]
+    assert slipped.value in ("11", "13")
+    assert slipped.steps[4:] == (f"7 + 5 = {slipped.value}", f"makes {slipped.value}")
+
+
+@pytest.mark.parametrize("steps", [
+    (), ("a1 plus b1",), ("a1 plus b1", "a1 7", "b1 5", "makes 12"),
+    ("a1 plus b1", "a1 7", "b1 5", "start with 7", "7 + 5 = 13", "makes 13"),
+    ("a1 plus b1", "a1 7 b1 5", "start with 7", "7 + 5 = 12", "makes 12"),
+])  # fmt: skip
+def test_only_a_faultless_rationale_in_fine_steps_is_told_again(steps):
+    with pytest.raises(ValueError, match="no faultless working"):
+        retell("What is the sum of the digits at a1 and b1?", steps)
 
 
 def test_text_that_says_nothing_of_the_world_implies_nothing():

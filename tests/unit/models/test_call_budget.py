@@ -1,3 +1,5 @@
+import asyncio
+
 import pytest
 from builders import FakeChat
 
@@ -56,3 +58,27 @@ async def test_nothing_is_bounded_until_it_is_and_when_it_is_lifted():
     assert not await calls.take()
     await calls.allow(None)
     assert await calls.take()
+
+
+class Held(FakeChat):
+    """Fails when it is let go."""
+
+    async def ask(self, request, call):
+        self.asked.set()
+        await self.let_go.wait()
+        raise ModelUnavailable("503")
+
+
+@pytest.mark.parametrize("before", [5, None])
+async def test_a_call_that_fails_after_the_next_allowance_adds_nothing_to_it(before):
+    calls, held = Calls(), Held(None)
+    held.asked, held.let_go = asyncio.Event(), asyncio.Event()
+    await calls.allow(before)
+    under_way = asyncio.create_task(BoundedAsker(held, calls).ask(request("one"), Call()))
+    await held.asked.wait()
+    await calls.allow(1)
+    held.let_go.set()
+    with pytest.raises(ModelUnavailable):
+        await under_way
+    assert await calls.take()
+    assert not await calls.take(), "the new allowance is of one call"

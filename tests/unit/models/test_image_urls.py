@@ -79,6 +79,39 @@ async def test_a_picture_that_is_too_large_is_not_read_to_its_end(monkeypatch):
             await fetch_images([f"{url}/a.png"], (url,))
 
 
+async def test_all_pictures_of_a_request_have_one_limit_of_bytes(monkeypatch):
+    monkeypatch.setattr(image_urls, "MAX_ALL_BYTES", 25)
+    async with server(reply(body=b"x" * 10)) as (url, asked):
+        assert len(await fetch_images([f"{url}/a.png", f"{url}/b.png"], (url,))) == 2
+        with pytest.raises(PoolError, match="more than 5 bytes; send smaller or fewer"):
+            await fetch_images([f"{url}/{i}.png" for i in range(30)], (url,))
+    assert asked[2:] == ["/0.png", "/1.png", "/2.png"]
+
+
+@contextlib.asynccontextmanager
+async def dripping_server():
+    async def answer(reader, writer):
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        with contextlib.suppress(ConnectionError):
+            while True:
+                writer.write(b"x")
+                await writer.drain()
+                await asyncio.sleep(0.02)
+
+    running = await asyncio.start_server(answer, "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{running.sockets[0].getsockname()[1]}"
+    finally:
+        running.close()
+
+
+async def test_a_server_that_never_comes_to_an_end_is_left(monkeypatch):
+    monkeypatch.setattr(image_urls, "ALL_WITHIN_S", 0.3)
+    async with dripping_server() as url, asyncio.timeout(5):
+        with pytest.raises(PoolError, match=r"took more than 0\.3 s"):
+            await fetch_images([f"{url}/a.png"], (url,))
+
+
 @pytest.mark.parametrize("place", ["", "host/p", "ftp://host/p", "https://", "https://host/p?x=1", "*"])
 def test_an_entry_that_is_no_place_is_a_config_error(place):
     with pytest.raises(ConfigError, match="is no place"):

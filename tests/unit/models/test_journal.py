@@ -67,6 +67,43 @@ async def test_a_torn_last_line_is_forgotten_and_asked_anew(tmp_path):
     assert (await chat(tmp_path, inner).chat(other)).cached  # the new life wrote a file of its own
 
 
+async def test_what_another_process_paid_is_found_after_both_had_opened(tmp_path):
+    inner = Scripted()
+    first, second = chat(tmp_path, inner), chat(tmp_path, inner)
+    paid = await first.chat(REQUEST)
+    assert await second.chat(REQUEST) == dataclasses.replace(paid, cached=True)
+    later = dataclasses.replace(REQUEST, item="item-2")
+    await first.chat(later)
+    assert (await second.chat(later)).cached, "the file was read before, and is longer now"
+    assert inner.calls == 2
+
+
+def test_of_a_file_that_grew_only_the_tail_is_read(tmp_path):
+    def line(key):
+        reply = {"texts": [key], "answered_by": "m", "prompt_tokens": 0, "completion_tokens": 0}
+        return json.dumps({"key": key, **reply}) + "\n"
+
+    file = tmp_path / "other.jsonl"
+    file.write_text(line("a"))
+    journal = Journal(tmp_path, "w")
+    half = line("b")[:20]
+    file.write_text("?" * (len(line("a")) - 1) + "\n" + half)
+    assert journal.find("b") is None
+    with file.open("a") as more:
+        more.write(line("b")[20:])
+    assert [journal.find(key).texts for key in "ab"] == [("a",), ("b",)]
+
+
+def test_a_broken_line_in_a_tail_is_named_by_its_number_in_the_file(tmp_path):
+    file = tmp_path / "w.jsonl"
+    file.write_text('{"key": "a", "error": "x"}\n' * 2)
+    journal = Journal(tmp_path, "w")
+    with file.open("a") as more:
+        more.write("broken\n")
+    with pytest.raises(StoreError, match=r"w\.jsonl:3"):
+        journal.find("b")
+
+
 async def test_an_outage_is_recorded_but_asked_again(tmp_path):
     inner = Scripted(fail=(1,))
     with pytest.raises(ModelUnavailable):

@@ -3,6 +3,7 @@ import base64
 import contextlib
 import json
 import pickle
+from dataclasses import replace
 
 import pytest
 
@@ -142,6 +143,14 @@ async def test_nobody_listening_is_an_outage():
         spec = ChatSpec("teacher", endpoint.spec.base_url, "m", retries=0)
     with pytest.raises(ModelUnavailable, match="did not answer"):
         await spec.open().chat(REQUEST)
+
+
+@pytest.mark.parametrize(("status", "told"), [(401, r"check the key in \$JUDGE_KEY"), (404, r"base_url and model \(")])
+async def test_a_refusal_says_what_to_check(monkeypatch, status, told):
+    monkeypatch.setenv("JUDGE_KEY", "secret")
+    async with Endpoint(reply(status, {"error": {"message": "no"}})) as endpoint:
+        with pytest.raises(BadRequest, match=told):
+            await replace(endpoint.spec, api_key_env="JUDGE_KEY").open().chat(REQUEST)
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 422])

@@ -11,7 +11,8 @@ COMPLETIONS = [Completion("a b", (1, 2), (-0.5, -1.0), True, 7), Completion("c",
 
 
 def body(**more):
-    return read_chat({"model": "m", "messages": [{"role": "user", "content": "Why?"}], **more}, "m")
+    sent = {"model": "m", "messages": [{"role": "user", "content": "Why?"}], **more}
+    return read_chat(json.dumps(sent).encode(), "m")
 
 
 def test_a_reply_states_version_lengths_and_why_it_ended():
@@ -72,11 +73,14 @@ def test_a_stream_ends_with_the_usage_when_asked():
 def test_embeddings_come_as_floats_or_as_little_endian_base64():
     vectors = [(1.0, -0.5), (0.25, 3.0)]
     ask = {"model": "m", "input": ["one two", "three"]}
-    reply = embedding_reply(vectors, read_embedding(ask, "m"))
+    plain, packed = (
+        read_embedding(json.dumps(ask | more).encode(), "m") for more in ({}, {"encoding_format": "base64"})
+    )
+    reply = embedding_reply(vectors, plain)
     assert [(d["index"], d["embedding"]) for d in reply["data"]] == [(0, [1.0, -0.5]), (1, [0.25, 3.0])]
     assert reply["usage"] == {"prompt_tokens": 3, "total_tokens": 3}
-    packed = embedding_reply(vectors, read_embedding({**ask, "encoding_format": "base64"}, "m"))["data"][0]["embedding"]
-    assert struct.unpack("<2f", base64.b64decode(packed)) == (1.0, -0.5)
+    encoded = embedding_reply(vectors, packed)["data"][0]["embedding"]
+    assert struct.unpack("<2f", base64.b64decode(encoded)) == (1.0, -0.5)
 
 
 def test_an_error_names_its_parameter():

@@ -1,13 +1,15 @@
 import asyncio
 import dataclasses
 import io
+import shutil
 import subprocess
 import sys
 
 import pytest
+from huggingface_hub import constants
 from PIL import Image
 
-from dpe_ray.errors import BadRequest, ConfigError
+from dpe_ray.errors import BadRequest, ConfigError, ModelError
 from dpe_ray.models.engines import create_engine
 from dpe_ray.models.policy import load_policy, save_policy
 from dpe_ray.ports import EngineRequest
@@ -43,6 +45,34 @@ def other(student, tmp_path_factory):
     save_policy(adapted.model, adapted.processor, folder / "adapter")
     save_policy(adapted.model.merge_and_unload(), adapted.processor, folder / "whole")
     return folder
+
+
+@pytest.fixture
+def hub(student, other, tmp_path, monkeypatch):
+    """A hub's cache with revisions `main` and `next` of a model, in folders of these names, and no way to the hub."""
+    model = tmp_path / "models--some--student"
+    (model / "refs").mkdir(parents=True)
+    for name, source in (("main", student), ("next", other / "whole")):
+        (model / "refs" / name).write_text(name * 10)
+        shutil.copytree(source, model / "snapshots" / (name * 10))
+        (tmp_path / name).symlink_to(model / "snapshots" / (name * 10))
+    template = tmp_path / "next" / "chat_template.jinja"
+    template.write_text(template.read_text() + "red blue")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    return tmp_path
+
+
+async def test_the_revision_of_a_hub_id_decides_about_weights_and_processor(hub):
+    asked = [("some/student", {}), ("some/student", {"revision": "next"}), (hub / "main", {}), (hub / "next", {})]
+    main, next_, its_main, its_next = [
+        await create_engine("transformers", str(source), options).chat(ASK) for source, options in asked
+    ]
+    assert (texts(main), texts(next_)) == (texts(its_main), texts(its_next))
+    assert texts(main) != texts(next_)
+    assert next_[0].prompt_tokens == its_next[0].prompt_tokens > main[0].prompt_tokens
+    with pytest.raises(ModelError, match="cannot be loaded"):
+        create_engine("transformers", "some/student", {"revision": "gone"})
 
 
 def texts(completions):

@@ -104,6 +104,37 @@ def test_a_cell_that_reinforcement_cannot_help_keeps_its_weight(need: Need) -> N
     assert weights["a/x"] / weights["b/x"] == pytest.approx(0.9 / 0.5, rel=0.1)
 
 
+def test_a_cell_that_training_cannot_help_weighs_nothing() -> None:
+    cells = [make_cell("a", "x", 10, 100, learnability=0.2, need=Need.PERCEPTION), make_cell("b", "x", 50, 100)]
+    weights = posterior(Evidence(cells, taught={Need.ELICITABLE}))
+    assert weights["a/x"] == 0
+    assert weights["b/x"] > 0
+
+
+def test_a_missing_skill_that_was_never_asked_takes_over_its_share_of_the_errors_of_its_category() -> None:
+    cells = [make_cell("a", "x", 2, 10), make_cell("a", "y", 0, 0), make_cell("b", "z", 5, 10)]
+    alone = posterior(Evidence([cells[0], cells[2]]))
+    weights = posterior(Evidence(cells, [error("a", ("x", 0.7), ("y", 0.3))]))
+    assert weights["a/x"] + weights["a/y"] == pytest.approx(alone["a/x"], rel=0.05)
+    assert weights["a/y"] / weights["a/x"] == pytest.approx(3 / 7)
+
+
+def test_a_category_whose_skills_nobody_named_hands_all_its_weight_to_what_its_errors_lack() -> None:
+    cells = [make_cell("a", "unspecified", 2, 10), make_cell("a", "y", 0, 0)]
+    weights = posterior(Evidence(cells, [error("a", ("y", 1.0))]))
+    assert weights["a/unspecified"] == 0
+    assert weights["a/y"] > 0
+
+
+def test_a_target_by_category_is_kept_however_many_missing_skills_were_never_asked() -> None:
+    unasked = [make_cell("a", f"y{i}", 0, 0) for i in range(9)]
+    cells = [make_cell("a", "x", 5, 10), *unasked, make_cell("b", "z", 5, 10)]
+    errors = [error("a", ("x", 0.5), *((f"y{i}", 0.5 / 9) for i in range(9)))]
+    weights = posterior(Evidence(cells, errors, target={"a": 1.0, "b": 1.0}))
+    of_a = sum(weight for cell, weight in weights.items() if cell.startswith("a/"))
+    assert of_a == pytest.approx(weights["b/z"], rel=0.2)
+
+
 def test_uniform_looks_at_nothing() -> None:
     assert uniform(Evidence([make_cell("a", "x", 0, 10), make_cell("b", "y", 10, 10)])) == {"a/x": 1.0, "b/y": 1.0}
 

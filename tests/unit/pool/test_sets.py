@@ -79,3 +79,22 @@ def test_a_draw_holds_a_part_of_the_pool_only(tmp_path: Path) -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < total / 2
+
+
+def test_a_check_passes_with_one_readable_image_and_names_the_first_reason_without(tmp_path: Path) -> None:
+    pool = pool_of(tmp_path, 3)
+    for name in ("000.png", "001.png"):
+        (tmp_path / "pool" / name).write_bytes(b"nothing")
+    pool.check()
+    (tmp_path / "pool/002.png").write_bytes(b"")
+    with pytest.raises(PoolError, match=r"none of the images can be read, 3 of 3 looked at \(.*000.png: "):
+        pool.check()
+
+
+def test_a_check_of_a_large_pool_looks_at_some_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dpe_ray.pool.sets.CHECKED", 4)
+    pool = pool_of(tmp_path, 10)
+    for file in (tmp_path / "pool").iterdir():
+        file.write_bytes(b"nothing")
+    with pytest.raises(PoolError, match="4 of 10 looked at"):
+        pool.check()

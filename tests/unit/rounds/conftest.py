@@ -50,8 +50,13 @@ class Models:
 
     def __init__(self):
         self.version, self.asked = 0, {}
+        self.doors = []
         self.lessons = []
         self.chat = FakeChat(self.say)
+
+    def door(self, role, stage, version):
+        self.doors.append((role, stage, version))
+        return self.chat
 
     def say(self, request):
         text = request.messages[0].text
@@ -114,9 +119,7 @@ def wired(tmp_path, models):
         held_out = SimpleNamespace(shas=frozenset())
         pool = SimpleNamespace(draw=lambda count, seed, cursor=0: iter(()))
         sets = Sets(pool, support, 0, items("probe", 40), items("gate", 40), (), {}, held_out)
-        machine = Machine(
-            LocalMapper(), lambda role, stage, version: models.chat, None, Quotas, Calls(), models, models.publish
-        )
+        machine = Machine(LocalMapper(), models.door, None, Quotas, Calls(), models, models.publish)
         return config, run, sets, make_stages(config, run, sets, machine)
 
     return wire

@@ -94,6 +94,27 @@ def test_a_run_that_was_moved_is_exported_from_its_own_images(tmp_path: Path) ->
     assert export_run(moved, "messages", tmp_path / "out.jsonl") == 3
 
 
+def test_an_export_that_was_interrupted_leaves_no_half_picture_and_is_finished_by_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, samples = make_run(tmp_path)
+    whole, pictures = Path.write_bytes, tmp_path / "out_images"
+
+    def half(path: Path, data: bytes) -> int:
+        whole(path, data[: len(data) // 2])
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "write_bytes", half)
+        with pytest.raises(KeyboardInterrupt):
+            export_run(run, "messages", tmp_path / "out.jsonl")
+    assert list(pictures.glob("*.png")) == []
+    export_run(run, "messages", tmp_path / "out.jsonl")
+    assert {file.name: file.read_bytes() for file in pictures.iterdir()} == {
+        f"{sample.images[0].sha256}.png": Path(sample.images[0].uri).read_bytes() for sample in samples
+    }
+
+
 @pytest.mark.parametrize("rationale", ["", "1. so", "1. so\nanswer: red"])
 def test_a_reply_ends_with_one_answer_line(rationale: str) -> None:
     reply = reply_of(replace(make_sample(answer="red"), rationale=rationale))

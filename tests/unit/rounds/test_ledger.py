@@ -1,3 +1,4 @@
+import asyncio
 import json
 
 import pytest
@@ -18,6 +19,17 @@ class Asker(FakeChat):
         return await self.chat(request)
 
 
+class Together(Asker):
+    """Answers when two have asked."""
+
+    both = None
+
+    async def ask(self, request, call):
+        self.both = self.both or asyncio.Barrier(2)
+        await self.both.wait()
+        return await super().ask(request, call)
+
+
 @pytest.fixture
 async def run(tmp_path):
     """A run with some calls in every stage: two images each, 10 + 5 tokens, the first of a stage by the student."""
@@ -33,8 +45,10 @@ async def run(tmp_path):
 
 async def test_rounds_and_final_suites_sum_to_the_ledger(run):
     calls = read_calls(run / "journal")
-    parts = [round_cost(calls, {}, 1), round_cost(calls, {}, 2), cost(calls, {}, "final")]
-    assert [part.calls for part in parts] == [6 + 10, 1, 4]
+    first, second = ([c for c in calls if c["stage"].startswith(stages)] for stages in ("01-", ("02-", "support")))
+    parts = [round_cost(first, {}, [])]
+    parts += [round_cost(first + second, {}, parts), cost(calls, {}, "final")]
+    assert [part.calls for part in parts] == [10, 6 + 1, 4]
     write_ledger(run)
     lines = (run / "ledger.jsonl").read_text().splitlines()
     assert sum(parts, Cost()) == cost(calls, {}) == Cost(len(lines), len(lines) - len(STAGES), 15 * len(lines), 0.0)
@@ -60,3 +74,18 @@ async def test_a_call_without_an_answer_stands_in_the_ledger_and_costs_nothing(t
     calls = read_calls(tmp_path / "journal")
     assert [call["outage"] for call in calls] == [True]
     assert cost(calls, {}) == Cost()
+
+
+async def test_a_call_that_two_workers_paid_is_counted_twice_in_one_line(tmp_path):
+    folder, request = tmp_path / "journal" / "01-supply", ChatRequest((Message("user", "x"),), "planner", "i", "p@1")
+    down = Asker(lambda r: ModelUnavailable("503"))
+    with pytest.raises(ModelUnavailable):
+        await JournaledChat(down, Journal(folder, "teacher"), "teacher", "model").chat(request)
+    both = Together(lambda r: "yes")
+    doors = [JournaledChat(both, Journal(folder, "teacher"), "teacher", "model") for _ in range(2)]
+    await asyncio.gather(*(door.chat(request) for door in doors))
+    [call] = read_calls(tmp_path / "journal")
+    assert (call["paid"], call["attempts"], call["prompt_tokens"], call["completion_tokens"]) == (2, 3, 20, 10)
+    assert "error" not in call
+    prices = {"teacher": Price(input=1.0, output=2.0)}
+    assert cost([call], prices) == Cost(2, 2, 30, pytest.approx((20 + 2 * 10) / 1e6))

@@ -7,7 +7,7 @@ import pytest
 
 from dpe_ray.config import parse_config
 from dpe_ray.errors import BudgetExceeded, ModelUnavailable
-from dpe_ray.rounds.loop import Loop
+from dpe_ray.rounds.loop import Loop, is_closed
 from dpe_ray.rounds.round import RoundStages
 from dpe_ray.rounds.store import RunFolder
 from dpe_ray.supply.supplier import Supplied, SupplierYield
@@ -136,7 +136,7 @@ async def test_the_summary_of_a_round_holds_the_contract(config, tmp_path):
     assert first["train"] == {"steps": 3, "reward_first": pytest.approx(0.4), "reward_last": pytest.approx(0.6)}
     assert first["gate"]["by_category"]["map"]["n"] == 100
     assert {"diagnosis", "plan", "supply", "training", "before", "after", "comparison"} == set(first["seconds"])
-    assert set(first["cost"]) == {"calls", "tokens", "usd"}
+    assert set(first["cost"]) == {"calls", "teacher_calls", "tokens", "usd"}
 
 
 async def test_a_worse_round_is_rolled_back_and_the_next_begins_from_the_old_policy(config, tmp_path):
@@ -178,6 +178,23 @@ async def test_without_accepted_samples_nothing_is_trained_and_the_loop_stops(co
     assert not any("finetune" in call for call in script.calls)
 
 
+async def test_a_round_without_samples_names_the_largest_rejection_with_its_count_and_an_example(config, tmp_path):
+    class Garbage(Script):
+        async def supply(self, policy, plan, index):
+            cell = plan.cells[0].cell
+            noise = [Rejection(i, "unparsable", f"writer: no JSON\nin {'x' * 500}", cell) for i in range(1, 4)]
+            rejections = (Rejection(0, "leak", "told", cell), *noise)
+            return Supplied((), rejections, 4, {cell: 5}, "exhausted", 8)
+
+    await loop(config, tmp_path, Garbage({0: 0.4})).run(BASE)
+    (reason,) = summary(tmp_path)["rounds"][0]["reasons"]
+    assert "no sample was accepted" in reason
+    assert "3 of 4 slots were rejected as unparsable (the first: writer: no JSON in xxx" in reason
+    assert "exhausted" in reason
+    assert len(reason.splitlines()) == 1
+    assert len(reason) < 400
+
+
 async def test_a_spent_budget_ends_the_run_complete_with_stop(config, tmp_path):
     script = Script({0: 0.4, 1: 0.6})
     diagnose = script.diagnose
@@ -215,3 +232,31 @@ async def test_until_round_beyond_the_config_runs_the_configured_rounds(config, 
     await loop(config, tmp_path, Script({0: 0.4, 1: 0.6, 2: 0.8})).run(BASE, until_round=9)
     assert len(summary(tmp_path)["rounds"]) == 2
     assert summary(tmp_path)["status"] == "complete"
+
+
+async def test_a_run_is_closed_when_the_loop_would_do_nothing(config, tmp_path):
+    run = RunFolder(tmp_path)
+    assert not is_closed(run, 2)
+    await loop(config, tmp_path, Script({0: 0.4, 1: 0.6, 2: 0.8})).run(BASE, until_round=1)
+    assert is_closed(run, 2, until_round=1)
+    assert not is_closed(run, 2)
+    assert not is_closed(run, 2, until_round=2)
+    await loop(config, tmp_path, Script({0: 0.4, 1: 0.6, 2: 0.8})).run(BASE)
+    assert is_closed(run, 2)
+
+
+async def test_a_round_that_stopped_the_run_is_not_all_the_final_suite_follows(config, tmp_path):
+    script = Script({0: 0.4, 1: 0.6}, accepted=0)
+    script.fail_at = "measure final v0"
+    with pytest.raises(ModelUnavailable):
+        await loop(config, tmp_path, script).run(BASE)
+    assert not is_closed(RunFolder(tmp_path), 2, until_round=1)
+
+
+async def test_decision_and_change_are_told_once(config, tmp_path):
+    told, script = [], Script({0: 0.4, 1: 0.6})
+    run = RunFolder.open(tmp_path, config.model_dump(mode="json"))
+    await Loop(config, run, script.stages(), {"gate": SUITE, "final": SUITE}, told.append).run(BASE, until_round=1)
+    assert sum("accept:" in line for line in told) == 1
+    assert sum("+0.2" in line for line in told) == 1
+    assert any("macro 0.400 -> 0.600" in line for line in told)

@@ -23,6 +23,8 @@ ITEMS = [
 ]
 NO_STUDENT = {ITEMS[i].id for i in (0, 3)}
 NO_JUDGE = {ITEMS[i].id for i in (3, 5, 6)}
+WORDS = "a dark red car"
+"""What the student says: rules cannot decide it."""
 
 
 def answer(request):
@@ -31,15 +33,34 @@ def answer(request):
     if request.item in down:
         return ModelUnavailable(f"{request.role} is down")
     said = {
-        "student": "answer: a dark red car",
+        "student": f"answer: {WORDS}",
         "judge": json.dumps({"correct": False, "error_type": "reasoning", "description": "no"}),
         "skill_analyst": json.dumps({"skill": "name_colours"}),
     }
     return said[request.role]
 
 
+class Teacher:
+    """The script of all roles, in which everyone but the student may be down."""
+
+    is_down = False
+
+    def answer(self, request):
+        return ModelUnavailable("teacher is down") if self.is_down and request.role != "student" else answer(request)
+
+
 @pytest.fixture
-def run(tmp_path):
+def teacher():
+    return Teacher()
+
+
+@pytest.fixture
+def told():
+    return []
+
+
+@pytest.fixture
+def run(tmp_path, teacher, told):
     """(stages, results of round 1) over the items as probe and as gate."""
     tree = {
         "name": "test",
@@ -48,7 +69,7 @@ def run(tmp_path):
         "probe": {"source": "b", "size": 12},
         "decision": {"suite": "g"},
     }
-    folder, gate, chat = RunFolder(tmp_path), {s.id: s for s in ITEMS}, FakeChat(answer)
+    folder, gate, chat = RunFolder(tmp_path), {s.id: s for s in ITEMS}, FakeChat(teacher.answer)
 
     async def publish(policy):
         pass
@@ -56,7 +77,7 @@ def run(tmp_path):
     machine = Machine(LocalMapper(), lambda role, stage, version: chat, None, Quotas, Calls(), None, publish)
     sets = SimpleNamespace(probe=tuple(ITEMS), suites=lambda: {"gate": gate})
     stages = make_stages(parse_config(tree, "test"), folder, sets, machine)
-    return stages, RoundResults(folder, 1, gate, {}, lambda line: None)
+    return stages, RoundResults(folder, 1, gate, {}, told.append)
 
 
 def verdicts(results, name):
@@ -78,3 +99,31 @@ async def test_no_verdict_of_a_diagnosis_is_wrong_where_student_or_judge_was_dow
     found = verdicts(results, "probe")
     assert {item for item, verdict in found.items() if verdict == "not_judged"} == NO_STUDENT | NO_JUDGE
     assert (diagnosis.not_judged, sum(cell.attempts for cell in diagnosis.cells)) == (4, 8)
+
+
+async def diagnosed(stages, results):
+    diagnosis, _ = await results.step(results.diagnosis, lambda: stages.diagnose(PolicyRef("base"), 1))
+    return diagnosis
+
+
+async def test_a_teacher_that_is_down_during_a_diagnosis_ends_it_unsaved_and_a_resumed_run_asks_again(
+    run, teacher, monkeypatch
+):
+    stages, results = run
+    monkeypatch.setattr(teacher, "is_down", True)
+    monkeypatch.setattr(f"{__name__}.NO_STUDENT", set())
+    monkeypatch.setattr(f"{__name__}.WORDS", "blue")
+    with pytest.raises(ModelUnavailable, match=r"skills for 12 of 12 items \(teacher is down\)"):
+        await diagnosed(stages, results)
+    assert results.folder.seconds() == {}
+    teacher.is_down = False
+    diagnosis = await diagnosed(stages, results)
+    assert {cell.skill for cell in diagnosis.cells} == {"name_colours"}
+
+
+async def test_the_line_of_a_diagnosis_says_how_many_items_were_not_explained(run, told, monkeypatch):
+    stages, results = run
+    monkeypatch.setattr(f"{__name__}.WORDS", "blue")
+    diagnosis = await diagnosed(stages, results)
+    assert diagnosis.unexplained == len(NO_JUDGE - NO_STUDENT)
+    assert "12 probes, 2 of 12 items not explained, weakest " in told[0]

@@ -139,7 +139,7 @@ def entry(index=1, decision="accept"):
         },
         "train": {"steps": 30, "reward_first": 0.2, "reward_last": 0.78},
         "seconds": {"diagnose": 12.2, "train": 75.0},
-        "cost": {"calls": 1234, "tokens": 99_000, "usd": None},
+        "cost": {"calls": 1234, "teacher_calls": 900, "tokens": 99_000, "usd": None},
     }
 
 
@@ -147,13 +147,14 @@ def report(*rounds, read=lambda image: png(), **summary):
     facts = {
         "schema": 1,
         "status": "complete",
+        "error": "",
         "base": as_json(suite(0)),
         "final": as_json(suite(1)),
         "rounds": [entry()],
-        "final_cost": {"calls": 300, "tokens": 4_321, "usd": 0.25},
-        "cost": {"calls": 1534, "tokens": 103_321, "usd": 0.25},
+        "final_cost": {"calls": 300, "teacher_calls": 0, "tokens": 4_321, "usd": 0.25},
+        "cost": {"calls": 1534, "teacher_calls": 911, "tokens": 103_321, "usd": 0.25},
     }
-    return ReportData("micro", {**facts, **summary}, rounds or (full_round(),), read)
+    return ReportData("micro", {**facts, **summary}, rounds or (full_round(),), read, budget=2_000)
 
 
 def test_every_section_of_a_finished_run_is_there_and_the_html_is_balanced():
@@ -161,10 +162,14 @@ def test_every_section_of_a_finished_run_is_there_and_the_html_is_balanced():
     page = Page(html)
     for words in ("Final suite", "Accuracy by category over the rounds", "Decision", "Diagnosis", "Plan", "Supply",
                   "Training", "Spent", "macro rose", "took the cell itself", "solved 9 of 9 times",
-                  "retrieve", "8.5", "4,321", "103,321"):  # fmt: skip
+                  "retrieve", "8.5", "4,321", "103,321", "1,534 calls", "911 of 2,000 teacher calls"):  # fmt: skip
         assert words in html
     assert page.open == []
     assert page.tags.count("svg") > 8
+
+
+def test_a_failed_run_says_why():
+    assert "teacher &lt;t&gt; is down" in render(report(status="failed", error="teacher <t> is down"))
 
 
 def test_words_of_a_model_are_escaped_wherever_they_stand():

@@ -103,11 +103,44 @@ def test_a_dataclass_comes_back_equal_from_json(tmp_path):
     assert folder.load_json("training", TrainResult) == result
 
 
+def begun(folder, config):
+    """A run that has asked something."""
+    run = RunFolder.open(folder, config)
+    run.journal("01-diagnose").mkdir(parents=True)
+    (run.journal("01-diagnose") / "a.jsonl").write_text("{}\n")
+    return run
+
+
 def test_an_equal_config_goes_on_and_another_is_refused_with_the_difference(tmp_path):
-    RunFolder.open(tmp_path / "run", {"seed": 0, "train": {"steps": 2}})
+    begun(tmp_path / "run", {"seed": 0, "train": {"steps": 2}})
     RunFolder.open(tmp_path / "run", {"seed": 0, "train": {"steps": 2}})
     with pytest.raises(StoreError, match=r"train\.steps was 2, is 3"):
         RunFolder.open(tmp_path / "run", {"seed": 0, "train": {"steps": 3}})
+
+
+def test_a_run_that_asked_nothing_yet_takes_a_mended_config(tmp_path):
+    RunFolder.open(tmp_path / "run", {"pool": {"source": "empty"}})
+    run = RunFolder.open(tmp_path / "run", {"pool": {"source": "images"}})
+    assert run.config() == {"pool": {"source": "images"}}
+
+
+def test_what_cannot_reach_a_result_may_change_and_is_noted(tmp_path):
+    begun(tmp_path / "run", {"seed": 0, "models": {"teacher": {"base_url": "http://a/v1", "model": "m"}}})
+    moved = {"seed": 0, "models": {"teacher": {"base_url": "http://b/v1", "model": "m"}}}
+    run = RunFolder.open(tmp_path / "run", moved)
+    assert run.config() == moved
+    (change,) = json.loads(run.config_file.read_text())["changes"]
+    assert (change["key"], change["was"], change["now"]) == ("models.teacher.base_url", "http://a/v1", "http://b/v1")
+    with pytest.raises(StoreError, match=r"models\.teacher\.model was 'm', is 'n'"):
+        RunFolder.open(tmp_path / "run", {"seed": 0, "models": {"teacher": {"base_url": "http://c/v1", "model": "n"}}})
+    assert run.config() == moved
+
+
+@pytest.mark.parametrize("name", ["file", "file/run", "/proc/no-run-here"])
+def test_a_place_that_can_hold_no_run_is_one_error(tmp_path, name):
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(StoreError, match="no run can be kept here"):
+        RunFolder.open(tmp_path / name, {"seed": 0})
 
 
 def test_fresh_moves_the_old_run_aside_and_keeps_it(tmp_path):
@@ -120,5 +153,8 @@ def test_fresh_moves_the_old_run_aside_and_keeps_it(tmp_path):
 def test_a_folder_without_a_run_says_so(tmp_path):
     with pytest.raises(StoreError, match="no run here"):
         RunFolder(tmp_path).config()
-    with pytest.raises(StoreError, match=r"no summary\.json"):
+    with pytest.raises(StoreError, match=r"summary\.json is missing"):
         RunFolder(tmp_path).summary()
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(StoreError, match="no run here"):
+        RunFolder(tmp_path / "file").summary()

@@ -3,6 +3,7 @@ from builders import make_sample
 
 from dpe_ray.config import RetrieveConfig
 from dpe_ray.errors import ModelUnavailable
+from dpe_ray.rounds.record import stopped_record
 from dpe_ray.rounds.supplying import filling, make_ranker, require_skills
 from dpe_ray.supply.retrieve.filling import Desk, Query
 from dpe_ray.types import CellPlan, DataPlan, PolicyRef
@@ -50,3 +51,17 @@ async def test_samples_that_bring_their_skills_are_not_asked_about(wired, models
     supplied = await stages.supply(PolicyRef("base"), plan, 1)
     assert "lister" not in models.asked
     assert [s.id for s in supplied.samples] == [own.id]
+
+
+async def test_labels_are_those_of_the_base_in_whichever_round_they_are_needed(wired, models):
+    served = []
+    say = models.lister
+    models.lister = lambda text, request: served.append(models.version) or say(text, request)
+    _, run, _, stages = wired("error_driven", "roles.skill_analyst=student")
+    run.round(1).save_json("record", stopped_record(1, PolicyRef("base"), "a round that retrieved nothing"))
+    run.round(1).save_samples(())
+    plan = DataPlan((CellPlan("map", "follow_roads", 1.0, 1, "", ("follow a road",)),), 1)
+    supplied = await stages.supply(PolicyRef("base", "adapter", 1), plan, 2)
+    assert len(supplied.samples) == 1
+    assert {version for _, stage, version in models.doors if stage == "support"} == {0} == set(served)
+    assert models.version == 1

@@ -75,9 +75,10 @@ async def test_a_spent_budget_closes_supply_with_what_it_has(team):
     assert got.shortfall == {CELL: 8}
 
 
-async def test_as_many_slots_begin_as_the_budget_can_finish(team):
+async def test_no_more_slots_begin_than_the_budget_lets_end(team):
     got = await run(team, plan_of(cell=10), images(50), calls=11, concurrency=6)
     assert (len(got.samples), got.closed_by, got.calls) == (2, "budget", 8)
+    assert len(team.asked("planner")) == 2
     assert {r.gate for r in got.rejections} <= {"budget"}
 
 
@@ -134,6 +135,12 @@ async def test_one_image_twice_gives_one_sample(team):
     got = await run(team, plan_of(cell=4), [*images(2), *images(2)])
     assert [r.gate for r in got.rejections] == ["duplicate", "duplicate"]
     assert got.shortfall == {CELL: 2}
+
+
+async def test_a_second_lap_of_the_pool_takes_no_place_from_new_images(team):
+    got = await run(team, plan_of(cell=4), [*images(2), *images(4)], concurrency=1)
+    assert [(r.slot, r.gate) for r in got.rejections] == [(2, "duplicate"), (3, "duplicate")]
+    assert (len(got.samples), got.shortfall, got.closed_by) == (4, {}, "quota")
 
 
 async def test_earlier_rounds_are_not_repeated(team):

@@ -6,6 +6,7 @@ from builders import FakeChat, make_image_ref
 
 from dpe_ray.errors import BadReply, BadRequest, BudgetExceeded, ClusterError, ModelUnavailable, PoolError
 from dpe_ray.grading.prompt import answer_prompt
+from dpe_ray.models.journal import Journal, JournaledChat
 from dpe_ray.supply.annotate.slot import ROLES, Refused, SlotConfig, SlotJob, annotate_slot
 from dpe_ray.supply.gates import sample_key
 from dpe_ray.supply.quota_book import Quotas
@@ -246,7 +247,7 @@ async def test_a_cell_that_fills_up_meanwhile_refuses_the_sample(team):
 
     async def rival() -> None:
         await book.reserve(CELL, 99)
-        await book.commit(CELL, 99, 1)
+        await book.commit(99, "rival", 1)
 
     def answer(request):
         with pytest.raises(StopIteration):
@@ -257,6 +258,35 @@ async def test_a_cell_that_fills_up_meanwhile_refuses_the_sample(team):
     outcome, _ = await fill(team.job(book))
     assert (outcome.gate, outcome.cell) == ("quota", CELL)
     assert (await book.state()).accepted == {CELL: 1}
+
+
+async def test_a_slot_whose_worker_died_after_its_commit_gives_its_sample_again_for_nothing(team, tmp_path):
+    def worker():
+        door = Journaled(team.chat, tmp_path)
+        return SlotJob(SlotConfig(dict.fromkeys(ROLES, door)), book, {})
+
+    # the cell is full and another one is open when the slot runs again
+    book = Quotas({CELL: 1, "map/landmark": 1}, 4, 1000)
+    first, calls = await fill(worker())
+    team.chat.requests.clear()
+    again, calls_again = await fill(worker())
+    assert again == first
+    assert isinstance(again, Candidate)
+    assert (calls_again, team.chat.requests) == (calls, [])
+    assert (await book.state()).accepted == {CELL: 1, "map/landmark": 0}
+
+
+class Journaled:
+    """A door whose calls are written down."""
+
+    def __init__(self, chat, folder):
+        self.chat, self.folder = chat, folder
+
+    def open(self):
+        return JournaledChat(self, Journal(self.folder, "team"), "team", "model")
+
+    async def ask(self, request, call):
+        return await self.chat.chat(request)
 
 
 async def test_roles_behind_equal_doors_share_one_client():

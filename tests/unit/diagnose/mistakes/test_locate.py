@@ -166,6 +166,7 @@ async def test_right_and_unjudged_answers_are_left_out():
 async def test_a_teacher_out_of_reach_leaves_no_step_and_says_so(method):
     location = await locate_one(WRONG, silent_chat(), method)
     assert (location.step, location.status) == (None, "unavailable")
+    assert location.unanswered
 
 
 def test_an_unknown_method_is_named_with_those_that_exist():

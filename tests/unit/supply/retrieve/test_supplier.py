@@ -35,7 +35,14 @@ def plan_of(chart=0, compass=0, queries=((), ())):
 
 def supplier_of(support, **options):
     documents = {id_: sample.skills[0] for id_, sample in support.items()}
-    return RetrieveSupplier(index_words(documents), support, **({"round": 2, "gates": {}} | options))
+    return RetrieveSupplier(ready(index_words(documents), support), **({"round": 2, "gates": {}} | options))
+
+
+def ready(ranker, samples):
+    async def support():
+        return ranker, samples
+
+    return support
 
 
 async def fill(supplier, plan, wanted=None, seen=frozenset()):
@@ -136,7 +143,7 @@ async def test_an_outage_of_the_embedder_is_no_shortfall(support):
             raise ModelUnavailable("models.embedder: did not answer")
 
     with pytest.raises(ModelUnavailable):
-        await fill(RetrieveSupplier(Down(), support, round=1, gates={}), plan_of(3))
+        await fill(RetrieveSupplier(ready(Down(), support), round=1, gates={}), plan_of(3))
 
 
 async def test_nothing_wanted_is_nothing_proposed(support):

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from dpe_ray.config import ROLES, DecisionConfig, RunConfig, load_config, parse_config
 from dpe_ray.errors import ConfigError
 
-JOBS = Path(__file__).parents[2] / "jobs"
+JOBS = Path(__file__).parents[3] / "jobs"
 SMALLEST: dict[str, Any] = {
     "name": "x",
     "models": {"student": {"source": "dir", "engine": "transformers"}, "teacher": {"base_url": "https://host/v1"}},
@@ -145,3 +145,29 @@ def test_a_config_is_frozen() -> None:
     config = DecisionConfig(suite="gate")
     with pytest.raises(ValidationError):
         config.margin = 0.1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("tree", "told"),
+    [
+        ({"train": {"stpes": 3}}, r"train\.stpes: no such key; did you mean steps\?"),
+        ({"models": SMALLEST["models"] | {"teacher": {"base_ulr": "x"}}}, "did you mean base_url"),
+        ({"final": [{"siute": "x"}]}, "did you mean suite"),
+        ({"budget": {"zzz": 3}}, "no such key; there are teacher_calls"),
+        ({"roles": {"default": "teecher"}}, r"roles\.default: no model 'teecher'"),
+    ],
+)
+def test_a_misspelt_name_is_told_with_what_was_meant(tmp_path: Path, tree: dict[str, Any], told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        load(tmp_path, **tree)
+
+
+def test_a_key_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="rounds stands twice"):
+        load_config(write(tmp_path, yaml.safe_dump(SMALLEST) + "rounds: 1\nrounds: 2\n"))
+
+
+def test_a_mapping_may_be_merged_into_another(tmp_path: Path) -> None:
+    text = yaml.safe_dump(SMALLEST | {"plan": {"total": 7}}) + "budget: &all {teacher_calls: 9}\n"
+    config = load_config(write(tmp_path, text.replace("total: 7", "total: 7\n  <<: {floor: 0.5}")))
+    assert (config.plan.total, config.plan.floor, config.budget.teacher_calls) == (7, 0.5, 9)

@@ -1,0 +1,48 @@
+"""What a run is: one frozen tree, checked before anything heavy starts. Unknown keys are refused.
+
+People write sparse YAML; `preset` is read first, the file overrides it, `--set a.b=c` overrides both. The resolved
+tree is written into the run.
+
+| file | keys |
+| --- | --- |
+| models.py | models, roles, prompts |
+| sets.py | pool, support, probe, decision, final, answer |
+| diagnose.py | diagnose |
+| supply.py | plan, supply |
+| train.py | train |
+| run.py | the whole; budget, runtime |
+"""
+
+from dpe_ray.config.diagnose import DiagnoseConfig
+from dpe_ray.config.loading import load_config, parse_config
+from dpe_ray.config.models import PROMPTS, ROLES, ModelConfig, PriceConfig
+from dpe_ray.config.part import Workers
+from dpe_ray.config.run import BudgetConfig, RunConfig, RuntimeConfig
+from dpe_ray.config.sets import AnswerConfig, DecisionConfig, ProbeConfig, SourceConfig, SuiteConfig
+from dpe_ray.config.supply import PlanConfig, RetrieveConfig, SupplyConfig, SupplyWorkers
+from dpe_ray.config.train import SftConfig, TrainConfig
+
+__all__ = [
+    "PROMPTS",
+    "ROLES",
+    "AnswerConfig",
+    "BudgetConfig",
+    "DecisionConfig",
+    "DiagnoseConfig",
+    "ModelConfig",
+    "PlanConfig",
+    "PriceConfig",
+    "ProbeConfig",
+    "RetrieveConfig",
+    "RunConfig",
+    "RuntimeConfig",
+    "SftConfig",
+    "SourceConfig",
+    "SuiteConfig",
+    "SupplyConfig",
+    "SupplyWorkers",
+    "TrainConfig",
+    "Workers",
+    "load_config",
+    "parse_config",
+]

@@ -1,0 +1,100 @@
+"""A whole run: its parts, and what they must be to each other."""
+
+import re
+from typing import Annotated, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from dpe_ray.config.diagnose import DiagnoseConfig
+from dpe_ray.config.models import PROMPTS, ROLES, ModelConfig
+from dpe_ray.config.part import Part, Positive
+from dpe_ray.config.sets import AnswerConfig, DecisionConfig, ProbeConfig, SourceConfig, SuiteConfig
+from dpe_ray.config.supply import PlanConfig, SupplyConfig
+from dpe_ray.config.train import TrainConfig
+
+
+class BudgetConfig(Part):
+    """What may be spent."""
+
+    teacher_calls: Annotated[int, Field(ge=0)] = 20_000
+    """Answered calls of all roles together in the run; student calls are free.
+
+    Supply closes with what it has, and a diagnosis that it cuts off is the last. Never more than this are made, but for
+    the judge while policies are measured on gate and final: its calls (text answers that rules cannot decide) count,
+    and are not refused.
+    """
+
+
+class RuntimeConfig(Part):
+    """How the run sits on the machine."""
+
+    http_port: Annotated[int, Field(ge=0, le=65535)] = 0
+    """Port of the served models on loopback; 0 picks a free one."""
+    torch_threads: Positive = 1
+    """Per process."""
+    object_store_mb: Positive = 256
+    """Only for a Ray that this run starts itself."""
+
+
+class RunConfig(Part):
+    """A whole run."""
+
+    preset: str = ""
+    name: str
+    """Names the run's folder and its job: a word of letters, digits, `.`, `_` and `-`."""
+    seed: int = 0
+    rounds: Positive = 1
+    models: dict[str, ModelConfig]
+    roles: dict[str, str] = {}
+    """Role to entry of `models`; `default` answers for the rest."""
+    prompts: dict[str, str] = {}
+    """Role to a prompt file of the user's own."""
+    taxonomy: str = ""
+    pool: SourceConfig
+    support: SourceConfig | None = None
+    probe: ProbeConfig
+    decision: DecisionConfig
+    final: tuple[SuiteConfig, ...] = ()
+    answer: AnswerConfig = AnswerConfig()
+    diagnose: DiagnoseConfig = DiagnoseConfig()
+    plan: PlanConfig = PlanConfig()
+    supply: SupplyConfig = SupplyConfig()
+    train: TrainConfig = TrainConfig()
+    budget: BudgetConfig = BudgetConfig()
+    runtime: RuntimeConfig = RuntimeConfig()
+
+    @field_validator("name")
+    @classmethod
+    def _one_word(cls, name: str) -> str:
+        if not re.fullmatch(r"\w[\w.-]*", name):
+            raise ValueError(f"{name!r} names no folder; use letters, digits, . _ and -")
+        return name
+
+    @model_validator(mode="after")
+    def _references(self) -> Self:
+        if "student" not in self.models:
+            raise ValueError("models.student is missing: it is the model that is trained")
+        if self.models["student"].base_url:
+            raise ValueError("models.student must be served by this run (source and engine): its weights change")
+        unknown = [role for role in self.roles if role not in (*ROLES, "default")]
+        if unknown:
+            raise ValueError(f"roles.{unknown[0]}: no such role; roles are {', '.join(ROLES)} and default")
+        unknown = [name for name in self.prompts if name not in PROMPTS]
+        if unknown:
+            raise ValueError(f"prompts.{unknown[0]}: no such prompt; prompts are {', '.join(PROMPTS)}")
+        for role in ROLES:
+            if self.model_of(role) not in self.models:
+                stated = role if role in self.roles else "default"
+                raise ValueError(f"roles.{stated}: no model {self.model_of(role)!r} under models; set roles.default")
+        if self.plan.replay > 0 and self.support is None:
+            raise ValueError("plan.replay needs support: a labelled set to replay from")
+        if "retrieve" in self.supply.order and self.support is None:
+            raise ValueError("supply.order: retrieve needs support: a labelled set to find samples in")
+        embedder = self.supply.retrieve.embedder
+        if embedder and embedder not in self.models:
+            raise ValueError(f"supply.retrieve.embedder: no model {embedder!r} under models")
+        return self
+
+    def model_of(self, role: str) -> str:
+        """Name of the `models` entry that plays a role."""
+        return self.roles.get(role, self.roles.get("default", "teacher"))

@@ -1,0 +1,48 @@
+"""What a run learns from and is measured on."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from dpe_ray.config.part import Part, Positive
+
+
+class SourceConfig(Part):
+    """Where images or samples come from."""
+
+    source: str
+    """Folder, glob, parquet file or folder, JSONL, or `builtin:NAME`."""
+
+
+class ProbeConfig(SourceConfig):
+    """The items a diagnosis sees; drawn anew each round."""
+
+    size: Positive = 200
+    """Items per round, stratified by category."""
+
+
+class DecisionConfig(Part):
+    """What decides whether a round's policy is kept."""
+
+    suite: str
+    """The gate suite: as `pool.source`, labelled."""
+    confidence: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.95
+    """Family-wise over the guarded categories."""
+    margin: Annotated[float, Field(gt=0, lt=1)] = 0.05
+    """The largest fall of a category that is tolerated, as a fraction of 1."""
+    guard: Literal["fall", "proven"] = "fall"
+    """fall: roll back when a category fell for certain (Holm); the categories in which a fall beyond the margin is not
+    excluded are named. proven: roll back unless non-inferiority within the margin is shown for every category, which
+    wants about 970 items a category at a margin of 0.05."""
+
+
+class SuiteConfig(Part):
+    """A suite of the final measurement."""
+
+    suite: str
+
+
+class AnswerConfig(Part):
+    """How the student answers when it is measured: greedily, once."""
+
+    max_tokens: Positive = 256

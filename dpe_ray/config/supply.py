@@ -1,0 +1,87 @@
+"""What a run adds and how much of it: the plan, and how it is filled."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from dpe_ray.config.part import Fraction, Part, Positive, Workers
+
+
+class PlanConfig(Part):
+    """How the diagnosis becomes quotas."""
+
+    method: Literal["tiered", "error_count", "posterior", "uniform"] = "tiered"
+    """tiered: DPE's utility of a cell's accuracy; error_count: every error weighs the same (error-driven tuning);
+    posterior: share x need x learnability; uniform: an ablation in which the diagnosis decides nothing."""
+    total: Positive = 1024
+    """Samples to accept in a round."""
+    floor: Fraction = 0.02
+    """Least weight of every category, so that a blind spot of the probe is still explored."""
+    replay: Fraction = 0.0
+    """Labelled samples mixed into training, as a share of `total`."""
+    target: dict[str, Annotated[float, Field(ge=0)]] = {}
+    """What the model is wanted for, read by `posterior`: shares by category or by `category/skill`, on any scale. What
+    is not named gets the floor only; all cells alike when empty."""
+    permute_seed: Annotated[int, Field(ge=0)] | None = None
+    """Control experiment: deal the weights out anew among the cells by this seed, so that nothing is aimed."""
+
+
+class SupplyWorkers(Workers):
+    """Annotation workers."""
+
+    labels: dict[str, Annotated[float, Field(gt=0)]] = {}
+    """Custom resources that each of them takes, such as `{annotation: 0.01}` for the annotation nodes of `cluster/`.
+    Without a node that has them nothing is annotated; empty on one machine."""
+
+
+class RetrieveConfig(Part):
+    """How support samples are found by the skills that a cell lacks."""
+
+    index: Literal["bm25", "dense", "hybrid"] = "bm25"
+    """bm25: by words; dense: by the cosine of embeddings; hybrid: both, fused by rank."""
+    filling: Literal["round_robin", "fixed_k", "score_pool"] = "round_robin"
+    """Whose turn it is: each error's in turn; the first `k` of each error and no more; the best score of all."""
+    k: Positive = 10
+    """Samples per error of fixed_k."""
+    embedder: str = ""
+    """Entry of `models` that gives the embeddings of dense and hybrid."""
+
+    @model_validator(mode="after")
+    def _embeds(self) -> Self:
+        if self.index != "bm25" and not self.embedder:
+            raise ValueError(f"index: {self.index} needs embedder: the entry of models that gives embeddings")
+        return self
+
+
+class SupplyConfig(Part):
+    """How quotas are filled."""
+
+    order: Annotated[tuple[Literal["retrieve", "annotate"], ...], Field(min_length=1)] = ("annotate",)
+    """Suppliers in turn: each is asked for what those before it left missing. retrieve finds samples of `support`,
+    annotate writes questions about images of `pool`."""
+    retrieve: RetrieveConfig = RetrieveConfig()
+    pass_rate: tuple[Fraction, Fraction] = (0.3, 0.8)
+    """Band of the student's pass rate that is kept (DPE: 0.3-0.8), both ends included."""
+    pass_rate_samples: Positive = 9
+    """Answers of the current student per candidate (DPE: 9)."""
+    solves: Annotated[int, Field(ge=0)] = 1
+    """Blind solves by the solver role that must all agree with the proposed answer."""
+    attempts: Positive = 3
+    """Tries of the question writer per slot (DPE: 3)."""
+    slots_per_sample: Annotated[float, Field(ge=1)] = 4.0
+    """A cell is exhausted after quota x this many slots without being full."""
+    workers: SupplyWorkers = SupplyWorkers(min=1, max=4)
+    concurrency: Positive = 16
+    """Slots in flight per worker."""
+
+    @model_validator(mode="after")
+    def _once(self) -> Self:
+        if len(set(self.order)) < len(self.order):
+            raise ValueError(f"order {list(self.order)} names a supplier twice")
+        return self
+
+    @model_validator(mode="after")
+    def _band(self) -> Self:
+        if self.pass_rate[0] >= self.pass_rate[1]:
+            raise ValueError(f"pass_rate {list(self.pass_rate)} is no band: give [low, high] with low < high")
+        return self

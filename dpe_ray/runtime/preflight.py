@@ -1,0 +1,152 @@
+"""What a config names and this machine must have, looked for before anything heavy starts: no Ray, torch or weights.
+
+`run` raises the first that is missing, `doctor` lists all.
+"""
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from difflib import get_close_matches
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import fsspec
+
+from dpe_ray.config import ROLES, ModelConfig, RunConfig
+from dpe_ray.errors import ConfigError
+from dpe_ray.models.engines import engine_names
+from dpe_ray.models.prompts import PromptFile
+from dpe_ray.pool.sources import GROUP, PREFIX
+from dpe_ray.taxonomy import load_taxonomy
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at."""
+
+    what: str
+    """A key of the config, or a part of the machine."""
+    found: str
+    ok: bool = True
+
+
+def require(config: RunConfig, *, joined: bool) -> None:
+    """Raise ConfigError for the first thing that `look` misses."""
+    for finding in look(config, joined=joined):
+        if not finding.ok:
+            raise ConfigError(f"{finding.what}: {finding.found}")
+
+
+def look(config: RunConfig, *, joined: bool) -> Iterator[Finding]:
+    """Look at all files, names and variables of a config, in well under a second; what a URL holds is not asked for.
+
+    `joined`: the run joins a cluster. Keys, engines, prompts and weights are then those of its workers, which this
+    process does not see, so they are left out.
+    """
+    for key, source in _sources(config):
+        yield _source(key, source)
+    if config.taxonomy:
+        yield _taxonomy(config.taxonomy)
+    for name, model in config.models.items():
+        if model.engine and model.source.startswith(PREFIX):
+            yield _builtin(f"models.{name}.source", model.source)
+    if not joined:
+        yield from _of_workers(config)
+
+
+def local_folder(folder: Path) -> Path:
+    """Make the folder of a run absolute. Raises ConfigError for a URL."""
+    if re.match(r"[a-z][a-z0-9+.-]+:/", str(folder)):
+        raise ConfigError(f"--run-dir {folder}: is a URL; give a local directory, or one that all nodes mount")
+    return folder.absolute()
+
+
+def is_path(source: str) -> bool:
+    """Whether weights are named by a path for certain; anything else may be a hub id."""
+    return source.startswith(("/", "./", "../"))
+
+
+def _sources(config: RunConfig) -> Iterator[tuple[str, str]]:
+    yield "pool.source", config.pool.source
+    if config.support:
+        yield "support.source", config.support.source
+    yield "probe.source", config.probe.source
+    yield "decision.suite", config.decision.suite
+    yield from ((f"final.{index}.suite", suite.suite) for index, suite in enumerate(config.final))
+
+
+def _source(key: str, source: str) -> Finding:
+    if source.startswith(PREFIX):
+        return _builtin(key, source)
+    protocols = [fsspec.core.split_protocol(part)[0] for part in source.split("::")]
+    try:
+        for protocol in filter(None, protocols):
+            fsspec.get_filesystem_class(protocol)
+    except (ImportError, ValueError) as error:
+        return Finding(key, f"{source}: {error}", ok=False)
+    if any(protocol not in (None, "file", "local") for protocol in protocols):
+        return Finding(key, f"{source}: is a URL that can be opened; what it holds is seen when a run begins")
+    if _exists(source) or _exists(source.rpartition("#")[0]):  # a labelled source may end in #SPLIT
+        return Finding(key, f"{source} is there")
+    wanted = "give a folder, glob, parquet file or JSONL, absolute or relative to"
+    return Finding(key, f"{source}: does not exist; {wanted} {Path.cwd()}", ok=False)
+
+
+def _exists(source: str) -> bool:
+    if not source:
+        return False
+    fs, path = fsspec.core.url_to_fs(source)
+    return bool(fs.glob(path)) if any(sign in path for sign in "*?[") else bool(fs.exists(path))
+
+
+def _builtin(key: str, source: str) -> Finding:
+    name, known = source.removeprefix(PREFIX), sorted({point.name for point in entry_points(group=GROUP)})
+    if name in known:
+        return Finding(key, f"{source} is installed")
+    return Finding(key, f"{source}: no such built-in{_meant(name, known)}; there are {', '.join(known)}", ok=False)
+
+
+def _taxonomy(path: str) -> Finding:
+    try:
+        load_taxonomy(path)
+    except ConfigError as error:
+        return Finding("taxonomy", str(error).removeprefix("taxonomy "), ok=False)
+    return Finding("taxonomy", f"{path} can be read")
+
+
+def _of_workers(config: RunConfig) -> Iterator[Finding]:
+    for name, file in config.prompts.items():
+        if file:
+            yield _prompt(name, file)
+    used = {config.model_of(role) for role in ROLES} | {config.supply.retrieve.embedder}
+    for name, model in config.models.items():
+        if model.engine:
+            yield _engine(f"models.{name}", model)
+        elif model.api_key_env and name in used:
+            present = bool(os.environ.get(model.api_key_env))
+            told = "is set" if present else "is not set; export it with the key of this endpoint"
+            yield Finding(f"models.{name}.api_key_env", f"${model.api_key_env} {told}", present)
+
+
+def _prompt(name: str, file: str) -> Finding:
+    try:
+        PromptFile.load("", name, file)
+    except ConfigError as error:
+        return Finding(f"prompts.{name}", str(error).removeprefix(f"prompt {name}: "), ok=False)
+    return Finding(f"prompts.{name}", f"{file} can be used")
+
+
+def _engine(where: str, model: ModelConfig) -> Finding:
+    known = engine_names()
+    if model.engine not in known:
+        told = f"engine {model.engine}: no such engine{_meant(model.engine, known)}; installed are {', '.join(known)}"
+        return Finding(f"{where}.engine", told, ok=False)
+    if is_path(model.source) and not Path(model.source).exists():
+        return Finding(f"{where}.source", f"{model.source}: does not exist; give a directory or hub id", ok=False)
+    return Finding(where, f"engine {model.engine} is installed")
+
+
+def _meant(name: str, known: tuple[str, ...] | list[str]) -> str:
+    near = get_close_matches(name, known, 1)
+    return f" (did you mean {near[0]}?)" if near else ""

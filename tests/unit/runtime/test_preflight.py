@@ -1,0 +1,88 @@
+"""What is looked for before a run starts anything; every case ended late and after long loading before."""
+
+import pytest
+from builders import make_png
+
+from dpe_ray.config import parse_config
+from dpe_ray.errors import ConfigError
+from dpe_ray.runtime.preflight import look, require
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """A config in whose every place something is."""
+    for name in ("pool.png", "probe.parquet", "gate.parquet", "judge.jinja"):
+        (tmp_path / name).write_bytes(make_png(1) if name == "pool.png" else b"text")
+    (tmp_path / "taxonomy.yaml").write_text("map: [reading]")
+    return {
+        "name": "x",
+        "models": {
+            "student": {"source": "builtin:micro-student", "engine": "transformers"},
+            "teacher": {"base_url": "https://host/v1", "api_key_env": "TEACHER_KEY"},
+        },
+        "pool": {"source": str(tmp_path / "*.png")},
+        "probe": {"source": str(tmp_path / "probe.parquet") + "#test"},
+        "decision": {"suite": str(tmp_path / "gate.parquet")},
+        "prompts": {"judge": str(tmp_path / "judge.jinja")},
+        "taxonomy": str(tmp_path / "taxonomy.yaml"),
+    }
+
+
+@pytest.fixture(autouse=True)
+def key(monkeypatch):
+    monkeypatch.setenv("TEACHER_KEY", "secret")
+
+
+def missing(tree, joined=False):
+    return [finding for finding in look(parse_config(tree, "test"), joined=joined) if not finding.ok]
+
+
+def test_a_config_that_names_what_is_there_passes(tree):
+    assert missing(tree) == []
+    require(parse_config(tree, "test"), joined=False)
+
+
+WRONG = [
+    ("models", {"teacher": {"base_url": "https://h/v1", "api_key_env": "NOT_SET"}}, "$NOT_SET is not set"),
+    ("models", {"teacher": {"source": "builtin:oracle", "engine": "oracel"}}, "did you mean oracle?"),
+    ("models", {"teacher": {"source": "builtin:orakle", "engine": "oracle"}}, "builtin:orakle: no such built-in"),
+    ("models", {"teacher": {"source": "./no/weights", "engine": "oracle"}}, "./no/weights: does not exist"),
+    ("prompts", {"judge": "my/nope.jinja"}, "my/nope.jinja cannot be used"),
+    ("taxonomy", "my/nope.yaml", "my/nope.yaml: cannot be read"),
+    ("pool", {"source": "builtin:micro-wrld"}, "did you mean micro-world?"),
+    ("pool", {"source": "nowhere/*.png"}, "nowhere/*.png: does not exist"),
+    ("pool", {"source": "http2x://bucket/images/"}, "http2x://bucket/images/: "),
+    ("support", {"source": "nowhere#train"}, "nowhere#train: does not exist"),
+    ("decision", {"suite": "nowhere.parquet"}, "nowhere.parquet: does not exist"),
+    ("final", [{"suite": "nowhere.parquet"}], "nowhere.parquet: does not exist"),
+]
+
+
+@pytest.mark.parametrize(("part", "value", "told"), WRONG)
+def test_what_is_missing_is_named_in_one_line(tree, part, value, told):
+    tree[part] = {**tree[part], **value} if part == "models" else value
+    with pytest.raises(ConfigError) as caught:
+        require(parse_config(tree, "test"), joined=False)
+    assert told in str(caught.value)
+    assert str(caught.value).startswith(part)
+    assert "\n" not in str(caught.value)
+
+
+def test_on_a_cluster_nothing_is_said_of_what_only_its_workers_see(tree):
+    teacher = {"base_url": "https://h/v1", "api_key_env": "NOT_SET"}
+    own = {"source": "./no/weights", "engine": "of-the-gpu-image"}
+    tree |= {"models": {**tree["models"], "teacher": teacher, "own": own}, "prompts": {"judge": "on/workers.jinja"}}
+    assert len(missing(tree)) == 3
+    assert missing(tree, joined=True) == []
+    assert [finding.what for finding in missing(tree | {"taxonomy": "nope.yaml"}, joined=True)] == ["taxonomy"]
+
+
+def test_an_endpoint_that_no_role_asks_needs_no_key(tree):
+    tree["models"]["spare"] = {"base_url": "https://h/v1", "api_key_env": "NOT_SET"}
+    assert missing(tree) == []
+
+
+@pytest.mark.parametrize("source", ["{}/*.parquet#train", "{}/a.parquet#train", "file://{}/a.parquet", "local://{}"])
+def test_a_source_is_looked_for_as_it_is_read(tree, tmp_path, source):
+    (tmp_path / "a.parquet").touch()
+    assert missing(tree | {"probe": {"source": source.format(tmp_path), "size": 1}}) == []
