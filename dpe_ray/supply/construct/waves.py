@@ -9,10 +9,10 @@ from statistics import fmean
 
 from dpe_ray.ports import QuotaBook
 from dpe_ray.supply.construct.order import Filled, Order
-from dpe_ray.supply.gates import corrected_rate
+from dpe_ray.supply.gates import corrected_rate, sample_key
 from dpe_ray.supply.stage import Outcome, settle, shortfall_of
 from dpe_ray.supply.supplier import Supplied
-from dpe_ray.types import ImageRef, Rejection, Sample
+from dpe_ray.types import Candidate, ImageRef, Rejection, Sample
 
 LEVEL, STEP = 0.5, 0.15
 """Difficulty of a cell's first wave, and by how much it moves after a wave that was too easy or too hard."""
@@ -130,7 +130,7 @@ class Waves:
         """How many of the next slots got a place."""
         for at, slot in enumerate(range(self._slots, self._slots + count)):
             if cell not in await self._book.begin(slot) or not await self._book.reserve(cell, slot):
-                await self._book.release("", slot, 0)
+                await self._book.release(slot, 0)
                 return at
         return count
 
@@ -139,11 +139,13 @@ class Waves:
         for slot in range(order.first, order.first + order.count):
             calls = result.calls if slot == order.first else 0
             course.tried += slot in result.outcomes
-            if slot in result.outcomes and slot not in refused:
+            outcome = result.outcomes.get(slot)
+            if isinstance(outcome, Candidate) and slot not in refused:
                 course.accepted += 1
-                assert await self._book.commit(order.cell, slot, calls), "the book and the wave count differently"
+                refusal = await self._book.commit(slot, sample_key(outcome.sample), calls)
+                assert not refusal, f"the book and the wave count differently: {refusal}"
             else:
-                await self._book.release(order.cell, slot, calls)
+                await self._book.release(slot, calls)
 
     def _settled(self) -> tuple[tuple[Sample, ...], tuple[Rejection, ...]]:
         return settle(self._outcomes, self._wanted, self._seen)
