@@ -2,14 +2,15 @@
 
     python benchmarks/construct.py [--samples 10000 --seed 0]
 
-Every program in turn, its skills and difficulties by lot; in every fourth sample all names are random characters. A
-label is wrong when the checker comes to another answer. Such a sample is never accepted: the table shows what the
-programs would do without their checkers.
+Every program in turn, its skills and difficulties by lot, until so many samples are confirmed; in every fourth sample
+all names are random characters. A label is wrong when the checker comes to another answer. Such a sample is never
+accepted: `wrong` is what the programs would do without their checkers, with the upper end of its 95 % Wilson interval.
 Programs that edit pool images get crops of the photographs that scikit-learn and matplotlib bring along.
-About ten minutes on one core.
+Then accepted samples per teacher call beside annotate's (`construct_calls.py`). About ten minutes on one core.
 """
 
 import argparse
+import asyncio
 import io
 import json
 import re
@@ -21,11 +22,13 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import common
+import construct_calls
 import matplotlib
 from PIL import Image
 from pydantic import ValidationError
 from sklearn.datasets import load_sample_images
 
+from dpe_ray.grading.intervals import wilson
 from dpe_ray.pool.images import ImageStore
 from dpe_ray.seeds import child_seed
 from dpe_ray.supply.annotate.slot import Refused
@@ -35,7 +38,7 @@ from dpe_ray.supply.construct.registry import BUILTIN, AnyProgram, load_programs
 from dpe_ray.supply.gates import check_format, check_leak
 from dpe_ray.types import ImageRef, Sample
 
-PHOTOS, ODD = 40, 4
+PHOTOS, ODD, FILLED = 40, 4, 400
 CHARACTERS = "abcXYZ0189 $^_{}\\%&#@<>/*+-=~.,;:!?()[]|'äéñßØλжЩ√≠→♥"
 HEADER = ("program", "drawn", "confirmed", "wrong", "unconfirmed", "program error", "undrawable", "gated", "CPU ms")
 
@@ -47,24 +50,31 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     with TemporaryDirectory() as folder:
-        result = measure(args.samples, args.seed, ImageStore(Path(folder)))
+        store = ImageStore(Path(folder))
+        result = measure(args.samples, args.seed, store)
+        result["calls"] = asyncio.run(calls(Path(folder), store, args.seed))
     rows = [(name, *line.values()) for name, line in result["programs"].items()]
     print(common.table(HEADER, rows), end="\n\n")
     print(common.table(("category", "confirmed"), list(result["categories"].items())), end="\n\n")
     for reason in result["reasons"]:
         print(reason)
     speed = result["samples_per_cpu_second"]
-    print(f"wrong {result['wrong_share']:.4%} of {result['drawn']}; {speed:.1f} samples a processor second")
+    wrong, high = result["wrong_share"], result["wrong_share_high"]
+    print(f"wrong {wrong:.4%} (at most {high:.4%}) of {result['drawn']}; {speed:.1f} samples a processor second")
+    for name, made in result["calls"].items():
+        print(
+            f"{name}: {made['accepted']} samples for {made['calls']} teacher calls, {made['samples_per_call']:.2f} each"
+        )
     print(f"wrote {common.write('construct', result)}")
 
 
 def measure(samples: int, seed: int, store: ImageStore) -> dict[str, Any]:
-    """Confirm so many samples over all programs; counts by program and by category, and the first reasons."""
+    """Draw until so many samples over all programs are confirmed; counts by program, category and reason."""
     programs, photos = list(load_programs().values()), photographs(store, seed)
     counts = {program.name: Counter[str]() for program in programs}
     spent, categories, reasons = Counter[str](), Counter[str](), Counter[str]()
     number = 0
-    while sum(count["drawn"] for count in counts.values()) < samples:
+    while categories.total() < samples:
         program, number = programs[number % len(programs)], number + 1
         started = time.process_time()
         try:
@@ -78,6 +88,13 @@ def measure(samples: int, seed: int, store: ImageStore) -> dict[str, Any]:
         counts[program.name][outcome] += 1
         counts[program.name]["drawn"] += outcome != "draw"
     return summary(counts, spent, categories, [text for text, n in reasons.most_common(20) if n])
+
+
+async def calls(folder: Path, store: ImageStore, seed: int) -> dict[str, dict[str, float]]:
+    """Samples per teacher call of both suppliers."""
+    construct = await construct_calls.by_construct(store, FILLED, seed)
+    annotate = await construct_calls.by_annotate(folder, store, FILLED, seed)
+    return {"construct": construct_calls.told(construct), "annotate": construct_calls.told(annotate)}
 
 
 def draw(program: AnyProgram, number: int, seed: int, photos: list[ImageRef], store: ImageStore) -> Sample:
@@ -130,7 +147,7 @@ def summary(
 ) -> dict[str, Any]:
     """The table as JSON. Processor time holds drawing, checking and storing."""
     gates = ("drawn", "confirmed", "check", "unconfirmed", "program", "draw", "gated")
-    drawn = sum(count["drawn"] for count in counts.values())
+    drawn, wrong = (sum(count[gate] for count in counts.values()) for gate in ("drawn", "check"))
     return {
         "programs": {
             name: {gate: count[gate] for gate in gates}
@@ -139,7 +156,8 @@ def summary(
         },
         "categories": dict(sorted(categories.items())),
         "drawn": drawn,
-        "wrong_share": sum(count["check"] for count in counts.values()) / drawn,
+        "wrong_share": wrong / drawn,
+        "wrong_share_high": wilson(wrong, drawn).high,
         "samples_per_cpu_second": drawn / sum(spent.values()),
         "reasons": reasons,
     }

@@ -1,12 +1,15 @@
 """The supply of a round: the suppliers that `supply.order` names, bound to their doors, sets and seeds."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+import math
+import sys
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 
 from dpe_ray.config import RetrieveConfig, RunConfig
 from dpe_ray.diagnose.support import list_support_skills
 from dpe_ray.errors import ModelUnavailable
+from dpe_ray.pool.images import ImageStore
 from dpe_ray.ports import Embedder, QuotaBook
 from dpe_ray.rounds.ledger import STUDENT, SUPPORT
 from dpe_ray.rounds.machine import Machine, grant
@@ -17,6 +20,8 @@ from dpe_ray.seeds import child_seed
 from dpe_ray.supply.annotate.slot import ROLES as SLOT_ROLES
 from dpe_ray.supply.annotate.slot import SlotConfig
 from dpe_ray.supply.annotate.supplier import AnnotateSupplier
+from dpe_ray.supply.construct.order import OrderConfig
+from dpe_ray.supply.construct.supplier import ConstructSupplier
 from dpe_ray.supply.gates import check_format
 from dpe_ray.supply.retrieve.dense import DenseRanker, index_vectors
 from dpe_ray.supply.retrieve.filling import Filling, fixed_k, round_robin, score_pool
@@ -26,7 +31,7 @@ from dpe_ray.supply.retrieve.sparse import index_words
 from dpe_ray.supply.retrieve.supplier import RetrieveSupplier, Support
 from dpe_ray.supply.supplier import Supplier
 from dpe_ray.taxonomy import load_taxonomy
-from dpe_ray.types import DataPlan, PolicyRef, Sample
+from dpe_ray.types import DataPlan, ImageRef, PolicyRef, Rejection, Sample
 
 
 class Suppliers:
@@ -39,7 +44,9 @@ class Suppliers:
 
     def make(self, name: str, policy: PolicyRef, plan: DataPlan, index: int) -> Supplier:
         """One supplier by its name in `supply.order`."""
-        return self._retrieve(policy, index) if name == "retrieve" else self._annotate(policy, plan, index)
+        if name == "retrieve":
+            return self._retrieve(policy, index)
+        return self._construct(policy, plan, index) if name == "construct" else self._annotate(policy, plan, index)
 
     def _retrieve(self, policy: PolicyRef, index: int) -> Supplier:
         """Find support samples; what was taken in earlier rounds is refused by the stage's `seen`."""
@@ -100,6 +107,44 @@ class Suppliers:
         """Ids and images of what is measured on: the sets are disjoint, and stay so whatever a reader makes of them."""
         measured = (*self._sets.probe, *self._sets.gate, *self._sets.final)
         return self._sets.held_out.shas | {sample.id for sample in measured}
+
+    def _construct(self, policy: PolicyRef, plan: DataPlan, index: int) -> Supplier:
+        """Draw pictures by program; what no program can draw is left to the next supplier."""
+        config, settings, stage = self._config, self._config.supply, f"{index:02d}-supply"
+        roles = ("planner", "student") if settings.construct.planner else ("student",)
+
+        async def book(wanted: Mapping[str, int]) -> QuotaBook:
+            await grant(self._machine.calls, self._run, config.budget.teacher_calls, stage)
+            # the planner's door keeps to the budget; slots go on without it, and cost nothing then
+            return self._machine.book(dict(wanted), settings.slots_per_sample, sys.maxsize)
+
+        return ConstructSupplier(
+            OrderConfig(
+                doors={role: self._machine.door(role, stage, policy.version) for role in roles},
+                store=ImageStore(self._run.images),
+                programs=settings.construct.programs,
+                contamination=self._sets.held_out,
+                pass_rate=settings.pass_rate,
+                pass_rate_samples=settings.pass_rate_samples,
+                answer_tokens=config.answer.max_tokens,
+                round=index,
+                policy_version=policy.version,
+                seed=child_seed(config.seed, "construct", index),
+                prompts=config.prompts,
+            ),
+            book,
+            self._machine.mapper,
+            self._to_edit(plan, index),
+            settings.construct.per_call,
+            self._workers,
+            max(1, settings.concurrency // settings.construct.per_call),
+            settings.workers.labels,
+        )
+
+    def _to_edit(self, plan: DataPlan, index: int) -> Iterator[ImageRef | Rejection]:
+        """Pool images for programs that edit one, in an order of this round's own: annotate's cursor stays put."""
+        slots = math.ceil(plan.total * self._config.supply.slots_per_sample)
+        return self._sets.pool.draw(slots, seed=child_seed(self._config.seed, "construct", "pool", index))
 
     def _annotate(self, policy: PolicyRef, plan: DataPlan, index: int) -> Supplier:
         """Annotate pool images; every round goes on in the pool where the last one stopped."""

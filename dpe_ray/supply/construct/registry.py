@@ -25,6 +25,9 @@ from dpe_ray.supply.construct.programs.wall_clock import WallClock
 
 AnyProgram = Program[Any]
 
+PROGRAMS_KEY = "supply.construct.programs"
+"""Where a config names them: what every complaint begins with."""
+
 BUILTIN: dict[str, type[AnyProgram]] = {
     kind.name: kind
     for kind in (
@@ -32,6 +35,11 @@ BUILTIN: dict[str, type[AnyProgram]] = {
         EcgStrip, StickerCount, MissingPatch,
     )
 }  # fmt: skip
+LOADING_ERRORS = (
+    SyntaxError, ImportError, NameError, AttributeError, ArithmeticError, AssertionError, LookupError, OSError,
+    RuntimeError, TypeError, ValueError,
+)  # fmt: skip
+"""What a user's file may raise while it is read; pydantic's complaints about a class are RuntimeErrors."""
 
 
 def load_programs(wanted: Sequence[str] = ()) -> dict[str, AnyProgram]:
@@ -44,7 +52,7 @@ def load_programs(wanted: Sequence[str] = ()) -> dict[str, AnyProgram]:
     for name in wanted or tuple(BUILTIN):
         program = _checked(name, _from_file(name) if ":" in name else BUILTIN.get(name))
         if program.name in programs:
-            raise ConfigError(f"supply.construct.programs: two programs are named {program.name}; rename one")
+            raise ConfigError(f"{PROGRAMS_KEY}: two programs are named {program.name}; rename one")
         programs[program.name] = program
     return programs
 
@@ -52,25 +60,25 @@ def load_programs(wanted: Sequence[str] = ()) -> dict[str, AnyProgram]:
 def _from_file(address: str) -> object:
     path, _, name = address.rpartition(":")
     if not Path(path).is_file():
-        raise ConfigError(f"supply.construct.programs: {path} is no file; give path/to/file.py:ClassName")
+        raise ConfigError(f"{PROGRAMS_KEY}: {path} is no file; give path/to/file.py:ClassName")
     # named by its content: pydantic and pickle look classes up in the module that they were made in
     module_name = f"dpe_ray_program_{hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]}"
     if module_name not in sys.modules:
         spec = importlib.util.spec_from_file_location(module_name, path)
         if spec is None or spec.loader is None:
-            raise ConfigError(f"supply.construct.programs: {path} is no Python file")
+            raise ConfigError(f"{PROGRAMS_KEY}: {path} is no Python file")
         module = importlib.util.module_from_spec(spec)
         sys.modules[module_name] = module
         try:
             spec.loader.exec_module(module)
-        except (SyntaxError, ImportError, NameError, AttributeError, TypeError, ValueError) as error:
+        except LOADING_ERRORS as error:
             del sys.modules[module_name]
-            raise ConfigError(f"supply.construct.programs: {path} cannot be loaded ({error})") from error
+            raise ConfigError(f"{PROGRAMS_KEY}: {path} cannot be loaded ({' '.join(str(error).split())})") from error
     return getattr(sys.modules[module_name], name, None)
 
 
 def _checked(name: str, kind: object) -> AnyProgram:
-    where = f"supply.construct.programs: {name}"
+    where = f"{PROGRAMS_KEY}: {name}"
     if not (isinstance(kind, type) and issubclass(kind, Program)):
         known = ", ".join(BUILTIN)
         raise ConfigError(f"{where} is no program; give {known} or path/to/file.py:ClassName of a Program")
@@ -78,7 +86,8 @@ def _checked(name: str, kind: object) -> AnyProgram:
     if missing or kind.__abstractmethods__:
         raise ConfigError(f"{where} lacks {', '.join([*missing, *sorted(kind.__abstractmethods__)])}")
     program: AnyProgram = kind()
-    if not issubclass(program.params, Params) or not program.skills:
+    has_params = isinstance(program.params, type) and issubclass(program.params, Params)
+    if not has_params or not program.skills:
         raise ConfigError(f"{where}: params must be a Params whose `ask` is a Literal of its skills")
     low, high = program.difficulty
     if not program.categories or not 0 <= low <= high <= 1:

@@ -42,10 +42,23 @@ class Half(Program[GreyParams]):
 class Far(Grey):
     name, difficulty = "far", (0.0, 2.0)
 
+class Unchecked(Program[GreyParams]):
+    name, summary, categories, params = "unchecked", "No checker.", ("map",), GreyParams
+    sample, make = Grey.sample, Grey.make
+
+class Loose(Grey):
+    params = {"ask": "name_shade"}
+
 class Twin(Grey):
     name = "bar_chart"
 
 not_a_program = 3
+"""
+UNREADY = """
+from dpe_ray.supply.construct.program import Params
+
+class GreyParams(Params):
+    ask = "name_shade"
 """
 
 
@@ -86,6 +99,8 @@ def test_loading_a_file_twice_gives_the_same_classes(own):
         ("OWN:Missing", "is no program"),
         ("OWN:Half", "lacks"),
         ("OWN:Far", "difficulty"),
+        ("OWN:Unchecked", "lacks check"),
+        ("OWN:Loose", "params must be a Params"),
     ],
 )
 def test_what_is_no_program_is_refused_in_one_line(own, name, told):
@@ -99,9 +114,10 @@ def test_two_programs_of_one_name_are_refused(own):
         load_programs(("bar_chart", f"{own}:Twin"))
 
 
-@pytest.mark.parametrize("source", ["def (", "import nowhere_at_all", "raise ValueError('no')"])
+@pytest.mark.parametrize("source", ["def (", "import nowhere_at_all", "raise ValueError('no')", "[][1]", UNREADY])
 def test_a_file_that_does_not_load_is_refused(tmp_path, source):
     path = tmp_path / "broken.py"
     path.write_text(source)
-    with pytest.raises(ConfigError, match="cannot be loaded"):
+    with pytest.raises(ConfigError, match="cannot be loaded") as error:
         load_programs((f"{path}:Grey",))
+    assert "\n" not in str(error.value)
