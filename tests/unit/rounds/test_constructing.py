@@ -225,6 +225,11 @@ async def test_what_a_planner_was_paid_for_before_a_kill_is_not_paid_again(live)
     assert {file.name for file in again.run.images.iterdir()} == {file.name for file in whole.run.images.iterdir()}
 
 
+async def test_the_oracle_leaves_parameters_open_and_they_are_sampled(live):
+    supplied = await live("run", *PLANNED).fill(shapes=3)
+    assert (len(supplied.samples), supplied.rejections, supplied.calls) == (3, (), 1)
+
+
 async def test_the_budget_ends_the_planners_calls_and_not_the_supply(live):
     life = live("run", *PLANNED, "budget.teacher_calls=2", planner=FakeChat(reckless))
     supplied = await life.fill(shapes=20)
