@@ -19,7 +19,7 @@ from dpe_ray.config.models import PROMPTS, ROLES, ModelConfig, PriceConfig
 from dpe_ray.config.part import Workers
 from dpe_ray.config.run import BudgetConfig, RunConfig, RuntimeConfig
 from dpe_ray.config.sets import AnswerConfig, DecisionConfig, ProbeConfig, SourceConfig, SuiteConfig
-from dpe_ray.config.supply import PlanConfig, RetrieveConfig, SupplyConfig, SupplyWorkers
+from dpe_ray.config.supply import ConstructConfig, PlanConfig, RetrieveConfig, SupplyConfig, SupplyWorkers
 from dpe_ray.config.train import SftConfig, TrainConfig
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "ROLES",
     "AnswerConfig",
     "BudgetConfig",
+    "ConstructConfig",
     "DecisionConfig",
     "DiagnoseConfig",
     "ModelConfig",

@@ -7,9 +7,10 @@ from pydantic import Field, model_validator
 from dpe_ray.config.part import Part, Positive, Workers
 
 ROLES = ("planner", "question_writer", "validator", "solver", "judge", "skill_analyst", "reader")
-PROMPTS = (*(role for role in ROLES if role != "solver"), "error_analyst", "skill_lister", "observer")
+PROMPTS = (*(role for role in ROLES if role != "solver"), "error_analyst", "skill_lister", "observer",
+           "program_planner")  # fmt: skip
 """Prompts that a user's file may replace: of roles, where solver and student see the plain answer prompt, and of the
-skill analyst's and judge's further tasks."""
+further tasks of skill analyst, judge and planner."""
 
 
 class PriceConfig(Part):

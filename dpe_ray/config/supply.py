@@ -1,5 +1,6 @@
 """What a run adds and how much of it: the plan, and how it is filled."""
 
+import warnings
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -70,12 +71,32 @@ class RetrieveConfig(Part):
         return self
 
 
-class SupplyConfig(Part):
+class ConstructConfig(Part):
+    """How samples are drawn whose answers are known by construction."""
+
+    programs: tuple[str, ...] = ()
+    """Built-in programs by name, programs of your own as `path/to/file.py:ClassName`; all built-in ones when empty.
+    Naming a file is your word that it may be run; driver and workers read it."""
+    planner: bool = True
+    """Whether the planner role fills in the programs' parameters; else all are sampled and no teacher is asked."""
+    per_call: Positive = 8
+    """Parameter sets that one planner call gives."""
+
+
+with warnings.catch_warnings():
+    # pydantic warns that the key hides `BaseModel.construct`, its first version's method, which nobody calls here
+    warnings.filterwarnings("ignore", 'Field name "construct"', UserWarning)
+
+    class _Constructs(Part):
+        construct: ConstructConfig = ConstructConfig()  # type: ignore[assignment]
+
+
+class SupplyConfig(_Constructs):
     """How quotas are filled."""
 
-    order: Annotated[tuple[Literal["retrieve", "annotate"], ...], Field(min_length=1)] = ("annotate",)
+    order: Annotated[tuple[Literal["retrieve", "construct", "annotate"], ...], Field(min_length=1)] = ("annotate",)
     """Suppliers in turn: each is asked for what those before it left missing. retrieve finds samples of `support`,
-    annotate writes questions about images of `pool`."""
+    construct draws pictures by program, annotate writes questions about images of `pool`."""
     retrieve: RetrieveConfig = RetrieveConfig()
     pass_rate: tuple[Fraction, Fraction] = (0.3, 0.8)
     """Band of the student's pass rate that is kept (DPE: 0.3-0.8), both ends included."""

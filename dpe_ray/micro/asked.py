@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 LABELS = {
     "planner": ("Wanted cells:",),
+    "program planner": ("Cell:",),
     "question writer": ("Cell:", "Question type:", "Plan:", "Refused before:"),
     "validator": ("Category:", "Question:", "Options:", "Proposed answer:"),
     "judge": ("Question:", "Options:", "Reference answer:", "Student's answer:"),

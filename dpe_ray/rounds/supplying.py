@@ -1,14 +1,18 @@
 """The supply of a round: the suppliers that `supply.order` names, bound to their doors, sets and seeds."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+import math
+import sys
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 
 from dpe_ray.config import RetrieveConfig, RunConfig, TrainConfig
 from dpe_ray.diagnose.support import list_support_skills
 from dpe_ray.errors import ModelUnavailable
 from dpe_ray.plan.teachable import teachable
+from dpe_ray.pool.images import ImageStore
 from dpe_ray.ports import Embedder, QuotaBook
 from dpe_ray.rounds.ledger import STUDENT, SUPPORT
 from dpe_ray.rounds.machine import Machine, grant
@@ -21,6 +25,8 @@ from dpe_ray.seeds import child_seed
 from dpe_ray.supply.annotate.slot import ROLES as SLOT_ROLES
 from dpe_ray.supply.annotate.slot import SlotConfig
 from dpe_ray.supply.annotate.supplier import AnnotateSupplier
+from dpe_ray.supply.construct.order import OrderConfig
+from dpe_ray.supply.construct.supplier import ConstructSupplier
 from dpe_ray.supply.gates import check_format
 from dpe_ray.supply.retrieve.chance import ChanceRanker
 from dpe_ray.supply.retrieve.dense import DenseRanker, embed_texts
@@ -32,7 +38,7 @@ from dpe_ray.supply.retrieve.sparse import index_words
 from dpe_ray.supply.retrieve.supplier import RetrieveSupplier, Support
 from dpe_ray.supply.supplier import Supplied, Supplier
 from dpe_ray.taxonomy import load_taxonomy
-from dpe_ray.types import CellPlan, DataPlan, Need, PolicyRef, Sample
+from dpe_ray.types import CellPlan, DataPlan, ImageRef, Need, PolicyRef, Rejection, Sample
 
 
 class Suppliers:
@@ -53,7 +59,9 @@ class Suppliers:
 
     def make(self, name: str, policy: PolicyRef, plan: DataPlan, index: int) -> Supplier:
         """One supplier by its name in `supply.order`."""
-        return self._retrieve(policy, index) if name == "retrieve" else self._annotate(policy, plan, index)
+        if name == "retrieve":
+            return self._retrieve(policy, index)
+        return self._construct(policy, plan, index) if name == "construct" else self._annotate(policy, plan, index)
 
     def close(self, supplied: Supplied, index: int) -> None:
         """Note which images a round used up: the next one goes on behind them."""
@@ -149,6 +157,44 @@ class Suppliers:
             return frozenset(shas | {sample.id for sample in measured})
         measured += self._sets.probe
         return self._sets.held_out.shas | {sample.id for sample in measured}
+
+    def _construct(self, policy: PolicyRef, plan: DataPlan, index: int) -> Supplier:
+        """Draw pictures by program; what no program can draw is left to the next supplier."""
+        config, settings, stage = self._config, self._config.supply, f"{index:02d}-supply"
+        roles = ("planner", "student") if settings.construct.planner else ("student",)
+
+        async def book(wanted: Mapping[str, int]) -> QuotaBook:
+            await grant(self._machine.calls, self._run, config.budget.teacher_calls, stage)
+            # the planner's door keeps to the budget; slots go on without it, and cost nothing then
+            return self._machine.book(dict(wanted), settings.slots_per_sample, sys.maxsize)
+
+        return ConstructSupplier(
+            OrderConfig(
+                doors={role: self._machine.door(role, stage, policy.version) for role in roles},
+                store=ImageStore(self._run.images),
+                programs=settings.construct.programs,
+                contamination=self._sets.held_out,
+                pass_rate=settings.pass_rate,
+                pass_rate_samples=settings.pass_rate_samples,
+                answer_tokens=config.answer.max_tokens,
+                round=index,
+                policy_version=policy.version,
+                seed=child_seed(config.seed, "construct", index),
+                prompts=config.prompts,
+            ),
+            book,
+            self._machine.mapper,
+            self._to_edit(plan, index),
+            settings.construct.per_call,
+            self._workers,
+            max(1, settings.concurrency // settings.construct.per_call),
+            settings.workers.labels,
+        )
+
+    def _to_edit(self, plan: DataPlan, index: int) -> Iterator[ImageRef | Rejection]:
+        """Pool images for programs that edit one, in an order of this round's own: annotate's cursor stays put."""
+        slots = math.ceil(plan.total * self._config.supply.slots_per_sample)
+        return islice(self._sets.pool.draw(seed=child_seed(self._config.seed, "construct", "pool", index)), slots)
 
     def _annotate(self, policy: PolicyRef, plan: DataPlan, index: int) -> Supplier:
         """Annotate pool images; every round goes on in the pool where the last one stopped."""

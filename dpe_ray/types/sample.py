@@ -30,7 +30,7 @@ class ImageRef:
     uri: str
     """Where the bytes are: a path or any fsspec URL."""
     origin: str = "pool"
-    """pool, search or edit."""
+    """pool, search, edit or construct."""
     licence: str = ""
     """As the source stated it; empty when it stated none."""
     source: str = ""
