@@ -27,7 +27,13 @@ _STEP = pa.struct(
     [("role", pa.string()), ("prompt_version", pa.string()), ("model", pa.string()), ("call", pa.string())]
 )
 _PROVENANCE = pa.struct(
-    [("source", pa.string()), ("round", pa.int32()), ("cell", pa.string()), ("steps", pa.list_(_STEP))]
+    [
+        ("source", pa.string()),
+        ("round", pa.int32()),
+        ("cell", pa.string()),
+        ("steps", pa.list_(_STEP)),
+        ("recipe", pa.string()),
+    ]
 )
 _DIFFICULTY = pa.struct([("pass_rate", pa.float64()), ("n", pa.int32()), ("policy_version", pa.int32())])
 

@@ -81,6 +81,8 @@ class Provenance:
     cell: str = ""
     """The `category/skill` whose quota it fills."""
     steps: tuple[AgentStep, ...] = ()
+    recipe: str = ""
+    """What makes a constructed sample again, as JSON: program, version, params, seed and base image; else empty."""
 
 
 @dataclass(frozen=True)

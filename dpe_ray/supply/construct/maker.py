@@ -94,6 +94,20 @@ def construct(program: AnyProgram, recipe: Recipe, store: ImageSink, category: s
     return Sample((image,), sample.question, sample.answer, sample.options, sample.rationale, category)
 
 
+def written(program: AnyProgram, recipe: Recipe) -> str:
+    """The recipe as provenance keeps it: `Provenance.recipe`."""
+    return json.dumps(
+        {
+            "program": recipe.program,
+            "version": program.version,
+            "params": recipe.params.model_dump(mode="json"),
+            "seed": recipe.seed,
+            "base": recipe.base.sha256 if recipe.base else "",
+        },
+        ensure_ascii=False,
+    )
+
+
 def program_step(program: AnyProgram, recipe: Recipe) -> AgentStep:
     """What provenance tells about the program; the seed stands where a model's name would, the recipe's id as call."""
     return AgentStep("program", f"{program.name}@{program.version}", f"seed {recipe.seed}", recipe.id)

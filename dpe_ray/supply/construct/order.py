@@ -20,6 +20,7 @@ from dpe_ray.supply.construct.maker import (
     construct,
     program_step,
     read_params,
+    written,
 )
 from dpe_ray.supply.construct.planner import ProgramPlanner, Proposal
 from dpe_ray.supply.construct.program import Params
@@ -213,21 +214,22 @@ class OrderFiller:
         return Recipe(program.name, params, seed, base)
 
     async def _outcome(self, order: Order, slot: int, find: Recipes, planned: Tally) -> Outcome:
-        tally, sample = Tally(steps=list(planned.steps)), None
+        tally, sample, text = Tally(steps=list(planned.steps)), None, ""
         category, _, skill = order.cell.rpartition("/")
         try:
             program, recipe = find(slot)
             tally.steps.append(program_step(program, recipe))
+            text = written(program, recipe)
             sample = replace(
                 await asyncio.to_thread(construct, program, recipe, self._config.store, category), skills=(skill,)
             )
             self._check(sample)
             sample = await self._measured(sample, tally)
             self._check_pass_rate(sample)
-            return Candidate(slot, self._finished(sample, order, tally))
+            return Candidate(slot, self._finished(sample, order, tally, text))
         except SLOT_ERRORS as error:
             gate, reason = told(error)
-            return Rejection(slot, gate, reason, order.cell, sample and self._finished(sample, order, tally))
+            return Rejection(slot, gate, reason, order.cell, sample and self._finished(sample, order, tally, text))
 
     def _check(self, sample: Sample) -> None:
         require("format", gates.check_format(sample))
@@ -248,8 +250,9 @@ class OrderFiller:
             band = self._config.pass_rate
             require("pass_rate", gates.check_pass_rate(sample.difficulty.pass_rate, band, len(sample.options)))
 
-    def _finished(self, sample: Sample, order: Order, tally: Tally) -> Sample:
-        return replace(sample, provenance=Provenance("constructed", self._config.round, order.cell, tuple(tally.steps)))
+    def _finished(self, sample: Sample, order: Order, tally: Tally, recipe: str) -> Sample:
+        origin = Provenance("constructed", self._config.round, order.cell, tuple(tally.steps), recipe)
+        return replace(sample, provenance=origin)
 
 
 def require(gate: str, reason: str | None) -> None:

@@ -4,6 +4,7 @@ import pickle
 import pytest
 
 from dpe_ray.errors import BadRequest, BudgetExceeded, ModelUnavailable
+from dpe_ray.supply.construct.maker import Recipe, construct, read_params
 from dpe_ray.supply.construct.order import Order, OrderConfig, OrderFiller, OrderJob, fill_order, fitting
 from dpe_ray.supply.construct.registry import load_programs
 from dpe_ray.types import Candidate, Rejection
@@ -42,6 +43,16 @@ async def test_the_planner_is_shown_schemas_and_what_the_cell_lacks(crew, bars):
     text = crew.planner.requests[0].messages[0].text
     assert all(part in text for part in (CELL, "read values", '"levels"', "bar_chart"))
     assert "floor_plan" not in text
+
+
+async def test_the_provenance_holds_what_makes_the_sample_again(crew, bars):
+    crew.samples = [bars()]
+    sample = (await fill(crew, 1)).outcomes[10].sample
+    told = json.loads(sample.provenance.recipe)
+    program = load_programs()[told["program"]]
+    assert (told["version"], told["params"]["title"], told["base"]) == (program.version, "Rain", "")
+    recipe = Recipe(program.name, read_params(program, told["params"]), told["seed"])
+    assert construct(program, recipe, crew.shelf, "chart_graph").id == sample.id
 
 
 @pytest.mark.parametrize(
