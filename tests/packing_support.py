@@ -29,7 +29,7 @@ def llava(decoder: str = "qwen2") -> LoadedPolicy:
 
 
 class QwenProcessor:
-    """What Qwen's own processors do with pictures and text; theirs needs torchvision for the videos that nobody shows."""
+    """What Qwen's own processors do with pictures and text, without the torchvision that theirs need for videos."""
 
     def __init__(self, patch_size: int) -> None:
         from transformers import Qwen2VLImageProcessorPil
@@ -69,7 +69,12 @@ def qwen(version: str) -> LoadedPolicy:
     if version == "Qwen2_5_VL":
         tower |= {"hidden_size": 16, "out_hidden_size": 32, "window_size": 16, "fullatt_block_indexes": [1]}
     else:
-        tower |= {"hidden_size": 16, "out_hidden_size": 32, "deepstack_visual_indexes": [0], "num_position_embeddings": 16}
+        tower |= {
+            "hidden_size": 16,
+            "out_hidden_size": 32,
+            "deepstack_visual_indexes": [0],
+            "num_position_embeddings": 16,
+        }
     torch.manual_seed(0)
     config = getattr(transformers, f"{version}Config")(
         text_config={"bos_token_id": None, "eos_token_id": None} | {**text, "vocab_size": len(processor.tokenizer)},
