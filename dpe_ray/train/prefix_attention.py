@@ -51,12 +51,17 @@ def attend(
     packed_row: PackedRow | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """Queries, keys and values [1, H, N, D] -> [1, N, H, D]; prompts see themselves, completions also their prompt."""
+    """What transformers calls: queries, keys and values [1, H, N, D] -> [1, N, H, D], or `sdpa` without a row."""
     if packed_row is None:
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
         )
-    row, heads = packed_row, query.shape[1]
+    return _attend(packed_row, query, key, value, scaling), None
+
+
+def _attend(row: PackedRow, query: Tensor, key: Tensor, value: Tensor, scaling: float | None) -> Tensor:
+    """Prompts see themselves, completions also their prompt."""
+    heads = query.shape[1]
     queries, keys, values = (states[0].transpose(0, 1).flatten(1) for states in (query, key, value))
 
     def run(states: Tensor, places: Tensor) -> Tensor:
@@ -71,7 +76,7 @@ def attend(
         attended.transpose(1, 2).flatten(0, 1).index_select(0, slots)
         for attended, slots in ((prompts, row.prompt_slots), (completions, row.completion_slots))
     ]
-    return torch.cat(parts)[None], None
+    return torch.cat(parts)[None]
 
 
 def _in_blocks(query: Tensor, key: Tensor, value: Tensor, row: PackedRow, scaling: float | None) -> Tensor:
