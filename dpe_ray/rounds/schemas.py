@@ -13,6 +13,7 @@ _IMAGE = pa.struct(
         ("origin", pa.string()),
         ("licence", pa.string()),
         ("source", pa.string()),
+        ("query", pa.string()),
     ]
 )
 _ANSWER = pa.struct(
@@ -27,7 +28,13 @@ _STEP = pa.struct(
     [("role", pa.string()), ("prompt_version", pa.string()), ("model", pa.string()), ("call", pa.string())]
 )
 _PROVENANCE = pa.struct(
-    [("source", pa.string()), ("round", pa.int32()), ("cell", pa.string()), ("steps", pa.list_(_STEP))]
+    [
+        ("source", pa.string()),
+        ("round", pa.int32()),
+        ("cell", pa.string()),
+        ("steps", pa.list_(_STEP)),
+        ("parents", pa.list_(_IMAGE)),
+    ]
 )
 _DIFFICULTY = pa.struct([("pass_rate", pa.float64()), ("n", pa.int32()), ("policy_version", pa.int32())])
 

@@ -35,6 +35,8 @@ class ImageRef:
     """As the source stated it; empty when it stated none."""
     source: str = ""
     """Where it was found: file and row in the pool, the page on the web, or what was edited and how."""
+    query: str = ""
+    """What it was searched by; empty for one that nobody searched for."""
 
 
 class AnswerKind(StrEnum):
@@ -81,6 +83,8 @@ class Provenance:
     cell: str = ""
     """The `category/skill` whose quota it fills."""
     steps: tuple[AgentStep, ...] = ()
+    parents: tuple[ImageRef, ...] = ()
+    """Images that the sample's own was made of; none for one that was taken as it is."""
 
 
 @dataclass(frozen=True)

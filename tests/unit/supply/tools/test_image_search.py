@@ -27,7 +27,7 @@ def pool(tmp_path: Path) -> ImagePool:
 async def test_the_pool_is_searched_by_its_captions(pool):
     captions = dict(pool.captions())
     assert sorted(captions.values()) == ["a cat in the snow", "a cat on a red sofa", "two dogs playing"]
-    search = PoolSearch(captions, pool.take)
+    search = PoolSearch(pool.captions, pool.take)
     (dogs,) = await search.search("a dog", 5)
     assert isinstance(dogs, ImageRef)
     assert Path(dogs.uri).read_bytes() == make_png(1)
@@ -41,7 +41,7 @@ async def test_images_without_texts_are_found_by_folder_and_name(tmp_path):
     for number, name in enumerate(["cats/tabby_01.png", "dogs/poodle.png"]):
         write_png(tmp_path / "pool" / name, number)
     pool = ImagePool(str(tmp_path / "pool"), ImageStore(tmp_path / "images"))
-    (found,) = await PoolSearch(dict(pool.captions()), pool.take).search("poodle dog", 3)
+    (found,) = await PoolSearch(pool.captions, pool.take).search("poodle dog", 3)
     assert found.source == str(tmp_path / "pool/dogs/poodle.png")
 
 
