@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from builders import make_png, write_png
 from unit.models.test_downloads import LOCAL, reply, server
+from unit.supply.cell_team import captioned
 
 from dpe_ray.models.downloads import Downloader, DownloadSettings
 from dpe_ray.models.openverse import Openverse, OpenverseSettings
@@ -35,6 +36,24 @@ async def test_the_pool_is_searched_by_its_captions(pool):
     assert {type(result) for result in cats} == {ImageRef, Rejection}
     assert "gone.png" in next(result.reason for result in cats if isinstance(result, Rejection))
     assert await search.search("submarine", 5) == []
+
+
+async def test_a_later_page_goes_on_behind_the_one_before_and_at_the_end_from_the_first(tmp_path):
+    pool = captioned(tmp_path, 5)
+    search = PoolSearch(pool.captions, pool.take)
+    pages = [[image.source for image in await search.search("red ring", 2, page)] for page in range(4)]
+    assert [len(page) for page in pages] == [2, 2, 1, 2]
+    assert len({source for page in pages for source in page}) == 5
+    assert pages[3] == pages[0]
+
+
+async def test_the_web_is_asked_for_the_page_and_for_the_first_where_there_is_none(tmp_path):
+    async with server(replying()) as (port, asked):
+        search = WebSearch(openverse(port), Downloader(), ImageStore(tmp_path))
+        assert await search.search("cat", 4, 2) == []
+        await search.search("cat", 4, 50)
+    assert "&page=3" in asked[0][0]
+    assert not any("&page=" in path for path, _ in asked[1:]), "behind the depth it is the first again"
 
 
 async def test_images_without_texts_are_found_by_folder_and_name(tmp_path):
