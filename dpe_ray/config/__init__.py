@@ -20,7 +20,14 @@ from dpe_ray.config.models import PROMPTS, ROLES, ModelConfig, PriceConfig
 from dpe_ray.config.part import Workers
 from dpe_ray.config.run import BudgetConfig, RunConfig, RuntimeConfig
 from dpe_ray.config.sets import AnswerConfig, DecisionConfig, ProbeConfig, SourceConfig, SuiteConfig
-from dpe_ray.config.supply import AnnotateConfig, PlanConfig, RetrieveConfig, SupplyConfig, SupplyWorkers
+from dpe_ray.config.supply import (
+    AnnotateConfig,
+    ConstructConfig,
+    PlanConfig,
+    RetrieveConfig,
+    SupplyConfig,
+    SupplyWorkers,
+)
 from dpe_ray.config.tools import EditConfig, SearchConfig, ToolsConfig
 from dpe_ray.config.train import SftConfig, TrainConfig
 
@@ -30,6 +37,7 @@ __all__ = [
     "AnnotateConfig",
     "AnswerConfig",
     "BudgetConfig",
+    "ConstructConfig",
     "DecisionConfig",
     "DiagnoseConfig",
     "EditConfig",

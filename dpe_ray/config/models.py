@@ -17,7 +17,14 @@ ROLES = (
     "skill_analyst",
     "reader",
 )
-PROMPTS = (*(role for role in ROLES if role != "solver"), "cell_planner", "error_analyst", "skill_lister", "observer")
+PROMPTS = (
+    *(role for role in ROLES if role != "solver"),
+    "cell_planner",
+    "program_planner",
+    "error_analyst",
+    "skill_lister",
+    "observer",
+)
 """Prompts that a user's file may replace: of roles, where solver and student see the plain answer prompt, and of the
 planner's, skill analyst's and judge's further tasks."""
 

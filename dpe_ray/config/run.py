@@ -90,11 +90,13 @@ class RunConfig(Part):
                 raise ValueError(f"roles.{stated}: no model {self.model_of(role)!r} under models; set roles.default")
         if self.plan.replay > 0 and self.support is None:
             raise ValueError("plan.replay needs support: a labelled set to replay from")
-        if "retrieve" in self.supply.order and self.support is None:
+        searches_support = "retrieve" in self.supply.order and self.supply.retrieve.source == "support"
+        if searches_support and self.support is None:
             raise ValueError("supply.order: retrieve needs support: a labelled set to find samples in")
-        embedder = self.supply.retrieve.embedder
-        if embedder and embedder not in self.models:
-            raise ValueError(f"supply.retrieve.embedder: no model {embedder!r} under models")
+        embedders = {"supply.retrieve": self.supply.retrieve.embedder, "diagnose": self.diagnose.embedder}
+        for part, embedder in embedders.items():
+            if embedder and embedder not in self.models:
+                raise ValueError(f"{part}.embedder: no model {embedder!r} under models")
         return self
 
     @model_validator(mode="after")

@@ -8,6 +8,7 @@ LABELS = {
     "cell planner": ("Cell:", "Exercise:", "Sample:"),
     "image selector": ("Cell:", "Category:", "Must show:", "Plan:", "Edit:"),
     "image editor": ("Cell:", "Category:", "Must show:", "Wish:"),
+    "program planner": ("Cell:",),
     "question writer": ("Cell:", "Question type:", "Plan:", "Refused before:"),
     "validator": ("Category:", "Question:", "Options:", "Proposed answer:"),
     "judge": ("Question:", "Options:", "Reference answer:", "Student's answer:"),

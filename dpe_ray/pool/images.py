@@ -28,7 +28,7 @@ class ImageStore:
         sha256 = hashlib.sha256(data).hexdigest()
         path = self.folder / sha256
         if not path.exists():
-            _write(path, data, durable=origin != "pool")
+            _write(path, data, durable=origin in ("search", "edit"))
         return ImageRef(
             sha256=sha256,
             phash=str(imagehash.phash(picture)),
@@ -43,7 +43,7 @@ class ImageStore:
 
 
 def _write(path: Path, data: bytes, *, durable: bool) -> None:
-    """What was fetched or paid for is on the disk when this returns; what came from the pool lies there as well."""
+    """`durable`: on the disk when this returns, since it was fetched or paid for; others can be made again."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with NamedTemporaryFile(dir=path.parent, prefix=".", delete=False) as file:

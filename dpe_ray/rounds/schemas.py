@@ -33,6 +33,7 @@ _PROVENANCE = pa.struct(
         ("round", pa.int32()),
         ("cell", pa.string()),
         ("steps", pa.list_(_STEP)),
+        ("recipe", pa.string()),
         ("parents", pa.list_(_IMAGE)),
     ]
 )

@@ -51,6 +51,8 @@ def look(config: RunConfig, *, joined: bool) -> Iterator[Finding]:
         yield _taxonomy(config.taxonomy)
     if config.tools.edit.limits:
         yield _limits(config.tools.edit.limits)
+    if "construct" in config.supply.order:
+        yield _programs(config.supply.construct.programs)
     for name, model in config.models.items():
         if model.engine and model.source.startswith(PREFIX):
             yield _builtin(f"models.{name}.source", model.source)
@@ -124,6 +126,18 @@ def _limits(path: str) -> Finding:
     except ConfigError as error:
         return Finding("tools.edit.limits", str(error).removeprefix("edit limits "), ok=False)
     return Finding("tools.edit.limits", f"{path} can be read")
+
+
+def _programs(wanted: tuple[str, ...]) -> Finding:
+    """Load them: only then is it known that each can draw, ask and check. They run in this process as in workers."""
+    from dpe_ray.supply.construct.registry import PROGRAMS_KEY, load_programs  # with matplotlib and scipy
+
+    try:
+        programs = load_programs(wanted)
+    except ConfigError as error:
+        return Finding(PROGRAMS_KEY, str(error).removeprefix(f"{PROGRAMS_KEY}: "), ok=False)
+    categories = sorted({category for program in programs.values() for category in program.categories})
+    return Finding(PROGRAMS_KEY, f"{', '.join(programs)} can be loaded; they draw {', '.join(categories)}")
 
 
 def _of_workers(config: RunConfig) -> Iterator[Finding]:

@@ -42,7 +42,7 @@ class Supplied:
 
 
 class Supplier(Protocol):
-    """One way to fill cells: retrieve, annotate."""
+    """One way to fill cells: retrieve, construct, annotate."""
 
     @property
     def name(self) -> str:

@@ -30,7 +30,7 @@ class ImageRef:
     uri: str
     """Where the bytes are: a path or any fsspec URL."""
     origin: str = "pool"
-    """pool, search or edit."""
+    """pool, search, edit or construct."""
     licence: str = ""
     """As the source stated it; empty when it stated none."""
     source: str = ""
@@ -83,6 +83,8 @@ class Provenance:
     cell: str = ""
     """The `category/skill` whose quota it fills."""
     steps: tuple[AgentStep, ...] = ()
+    recipe: str = ""
+    """What makes a constructed sample again, as JSON: program, version, params, seed and base image; else empty."""
     parents: tuple[ImageRef, ...] = ()
     """Images that the sample's own was made of; none for one that was taken as it is."""
 

@@ -60,9 +60,9 @@ class PoolSearch:
     async def search(self, query: str, count: int, page: int = 0) -> list[ImageRef | Rejection]:
         """As `ImageSearch.search`."""
         async with self._indexing:
-            ranker = self._ranker or await asyncio.to_thread(self._indexed)
-            self._ranker = ranker
-        (hits,) = await ranker.rank([query], count * (page + 1))
+            if self._ranker is None:
+                self._ranker = await asyncio.to_thread(self._indexed)
+        (hits,) = await self._ranker.rank([query], count * (page + 1))
         start = count * (page % max(1, -(-len(hits) // count)))
         return [await asyncio.to_thread(self._load, row) for row, _ in hits[start : start + count]]
 

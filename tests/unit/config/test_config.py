@@ -99,6 +99,8 @@ def test_a_preset_that_retrieves_says_that_it_needs_a_support_set(tmp_path: Path
         ("supply.order=[annotate, retrieve, annotate]", "names a supplier twice"),
         ("supply.retrieve.index=dense", "index: dense needs embedder"),
         ("supply.retrieve={index: hybrid, embedder: e5}", "no model 'e5' under models"),
+        ("diagnose.embedder=e5", "diagnose.embedder: no model 'e5' under models"),
+        ("supply.retrieve={by: chance, index: dense, embedder: e5}", "index: dense is not asked"),
         ("supply.retrieve.filling=best", "supply.retrieve.filling"),
         ("supply.annotate.start=text", "supply.annotate.start"),
         ("tools.search.candidates=0", "tools.search.candidates"),

@@ -125,6 +125,13 @@ async def test_only_what_the_student_solves_sometimes_passes(team, right, gate):
     assert outcome.sample.difficulty.pass_rate == right / 9
 
 
+@pytest.mark.parametrize(("right", "gate"), [(0, None), (2, None), (7, None), (8, "pass_rate")])
+async def test_a_cell_that_is_taught_by_example_takes_what_the_student_never_gets_right(team, right, gate):
+    team.says["student"] = lambda request: ["answer: red"] * right + ["answer: blue"] * (9 - right)
+    outcome, _ = await fill(team.job(by_example=frozenset({CELL})))
+    assert getattr(outcome, "gate", None) == gate
+
+
 async def test_the_pass_rate_of_a_choice_is_corrected_for_guessing(team):
     team.change("planner", question_type="choice")
     team.change("question_writer", options=["red", "blue", "green", "black"], answer="(a)")
