@@ -31,7 +31,7 @@ from sklearn.datasets import load_sample_images
 from dpe_ray.grading.intervals import wilson
 from dpe_ray.pool.images import ImageStore
 from dpe_ray.seeds import child_seed
-from dpe_ray.supply.annotate.slot import Refused
+from dpe_ray.supply.annotate.refusal import Refused
 from dpe_ray.supply.construct.maker import Recipe, construct
 from dpe_ray.supply.construct.program import Params
 from dpe_ray.supply.construct.registry import BUILTIN, AnyProgram, load_programs

@@ -11,7 +11,8 @@ class SourceConfig(Part):
     """Where images or samples come from."""
 
     source: str
-    """Folder, glob, parquet file or folder, JSONL, or `builtin:NAME`."""
+    """Folder, glob, one or many files of parquet, Arrow, WebDataset tar or JSONL, local or behind any fsspec URL, or
+    `builtin:NAME`."""
 
 
 class ProbeConfig(SourceConfig):

@@ -71,6 +71,14 @@ class RetrieveConfig(Part):
         return self
 
 
+class AnnotateConfig(Part):
+    """How a slot of `annotate` begins."""
+
+    start: Literal["image", "cell"] = "image"
+    """image: a slot takes the next image of `pool`, and the planner finds the open cell that it serves; cell: a slot
+    takes the neediest cell, the planner writes a query for it, and `tools.search` finds images to select from."""
+
+
 class ConstructConfig(Part):
     """How samples are drawn whose answers are known by construction."""
 
@@ -96,7 +104,8 @@ class SupplyConfig(_Constructs):
 
     order: Annotated[tuple[Literal["retrieve", "construct", "annotate"], ...], Field(min_length=1)] = ("annotate",)
     """Suppliers in turn: each is asked for what those before it left missing. retrieve finds samples of `support`,
-    construct draws pictures by program, annotate writes questions about images of `pool`."""
+    construct draws pictures by program, annotate writes questions about images that `annotate.start` says."""
+    annotate: AnnotateConfig = AnnotateConfig()
     retrieve: RetrieveConfig = RetrieveConfig()
     pass_rate: tuple[Fraction, Fraction] = (0.3, 0.8)
     """Band of the student's pass rate that is kept (DPE: 0.3-0.8), both ends included."""

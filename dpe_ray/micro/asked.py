@@ -5,6 +5,9 @@ from dataclasses import dataclass
 
 LABELS = {
     "planner": ("Wanted cells:",),
+    "cell planner": ("Cell:", "Exercise:", "Sample:"),
+    "image selector": ("Cell:", "Category:", "Must show:", "Plan:", "Edit:"),
+    "image editor": ("Cell:", "Category:", "Must show:", "Wish:"),
     "program planner": ("Cell:",),
     "question writer": ("Cell:", "Question type:", "Plan:", "Refused before:"),
     "validator": ("Category:", "Question:", "Options:", "Proposed answer:"),

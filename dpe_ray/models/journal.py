@@ -38,7 +38,8 @@ class Asker(Protocol):
 
 def call_key(request: ChatRequest, model: str, policy_version: int = 0) -> str:
     """Equal for equal requests to the same policy. Images count by content, not by place."""
-    fields = asdict(request)
+    fields = asdict(replace(request, reply_schema=None))
+    del fields["reply_schema"]
     fields["messages"] = [(m.role, m.text, [i.sha256 for i in m.images]) for m in request.messages]
     return content_id(fields, model, policy_version)
 

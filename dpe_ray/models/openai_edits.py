@@ -1,21 +1,17 @@
-"""An image-editing model at any OpenAI-compatible `images/edits` endpoint: bounded, retrying, each edit paid once."""
+"""An image-editing model at any OpenAI-compatible `images/edits` endpoint: bounded, retrying."""
 
-import asyncio
 import base64
 import binascii
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING, Any
 
-from dpe_ray.errors import BadReply, ModelUnavailable, StoreError
+from dpe_ray.errors import BadReply, ModelUnavailable
 from dpe_ray.models.downloads import Downloader, DownloadSettings
 from dpe_ray.models.images import MAX_BYTES, read_bytes
 from dpe_ray.models.journal import Call
 from dpe_ray.models.openai_client import EndpointSpec, RetryingClient
-from dpe_ray.types import ImageRef, content_id
+from dpe_ray.types import ImageRef
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -25,8 +21,6 @@ if TYPE_CHECKING:
 class EditSpec(EndpointSpec):
     """How to reach an editing model. Pickles, workers open their own client."""
 
-    done: str = ""
-    """Folder of finished edits, one file each; an equal edit is answered from it. Empty: nothing is kept."""
     extra: dict[str, str] = field(default_factory=dict)
     """Further fields of the form, such as size, quality or response_format: models differ in what they take."""
     seeded: bool = False
@@ -52,10 +46,6 @@ class OpenAIEdits:
         Raises ModelUnavailable after all retries, BadRequest when refused, BadReply for what is no image, PoolError.
         """
         spec = self._spec
-        shas = [image.sha256 for image in images]
-        path = Path(spec.done) / content_id("edit", shas, instruction, seed, spec.model, spec.extra)
-        if spec.done and path.exists():
-            return await asyncio.to_thread(path.read_bytes)
 
         def payload() -> dict[str, Any]:
             sent = [(f"{n}.{i.media_type[6:]}", read_bytes(i), i.media_type) for n, i in enumerate(images)]
@@ -63,10 +53,7 @@ class OpenAIEdits:
             seeded = {"extra_body": {"seed": seed}} if spec.seeded else {}
             return {"image": sent if len(sent) > 1 else sent[0], **fields, **seeded}
 
-        data = await self._taken(*await self._client.ask(payload, _once, Call()))
-        if spec.done:
-            await asyncio.to_thread(_keep, path, data)
-        return data
+        return await self._taken(*await self._client.ask(payload, _once, Call()))
 
     async def _taken(self, encoded: str, url: str) -> bytes:
         if not encoded:
@@ -88,16 +75,3 @@ async def _once(client: "AsyncOpenAI", payload: dict[str, Any]) -> tuple[str, st
     if image is None or not (image.b64_json or image.url):
         raise ModelUnavailable("the reply holds no image")
     return image.b64_json or "", image.url or ""
-
-
-def _keep(path: Path, data: bytes) -> None:
-    """The edit is finished when its file is on the disk under its name."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with NamedTemporaryFile(dir=path.parent, prefix=".", delete=False) as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(file.name, path)
-    except OSError as error:
-        raise StoreError(f"{path.parent}: cannot be written ({error.strerror}); free space and resume") from error

@@ -16,6 +16,8 @@ from dpe_ray.errors import BadReply, BadRequest, ConfigError, ModelUnavailable
 from dpe_ray.models.web_image import WebImage
 
 MOST_RESULTS = 20
+DEPTH = 200
+"""Results behind which no page is asked for: anonymous paging ends soon after, and what comes there fits badly."""
 
 
 @dataclass(frozen=True)
@@ -56,9 +58,11 @@ class Openverse:
         self._headers = {"user-agent": settings.user_agent} | ({"authorization": f"Bearer {token}"} if token else {})
         self._settings, self._turn = settings, asyncio.Lock()
 
-    async def search(self, query: str, count: int) -> list[WebImage]:
+    async def search(self, query: str, count: int, page: int = 0) -> list[WebImage]:
         """Up to `count` <= 20 images, best first. Raises ModelUnavailable, BadRequest, BadReply."""
         asked = {"q": query[:200], "page_size": min(count, MOST_RESULTS), "mature": "false"}
+        if page := page % max(1, DEPTH // count):
+            asked["page"] = page + 1
         if self._settings.licence_type != "all":
             asked["license_type"] = self._settings.licence_type
         try:

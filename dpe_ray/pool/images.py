@@ -28,7 +28,7 @@ class ImageStore:
         sha256 = hashlib.sha256(data).hexdigest()
         path = self.folder / sha256
         if not path.exists():
-            _write(path, data)
+            _write(path, data, durable=origin in ("search", "edit"))
         return ImageRef(
             sha256=sha256,
             phash=str(imagehash.phash(picture)),
@@ -42,11 +42,15 @@ class ImageStore:
         )
 
 
-def _write(path: Path, data: bytes) -> None:
+def _write(path: Path, data: bytes, *, durable: bool) -> None:
+    """`durable`: on the disk when this returns, since it was fetched or paid for; others can be made again."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with NamedTemporaryFile(dir=path.parent, prefix=".", delete=False) as file:
             file.write(data)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         os.replace(file.name, path)
     except OSError as error:
         raise StoreError(f"{path.parent}: cannot be written ({error.strerror}); check space and rights") from error

@@ -123,6 +123,14 @@ class ImagePool:
                 if text := read.caption or known_by:
                     yield f"{number}:{row}", text
 
+    def check_captions(self) -> None:
+        """Look for a text that a search can find. Raises PoolError when no image has one; reads no image."""
+        if next(self.captions(), None) is None:
+            raise PoolError(
+                f"{self._source}: no image has a caption, title or tag, so nothing can be searched for; add such a "
+                "column, or set tools.search.source: web or supply.annotate.start: image"
+            )
+
     def take(self, row: str) -> ImageRef | Rejection:
         """Read the image of a row that `captions` named; a Rejection (slot 0) when it cannot be read."""
         number, _, at = row.partition(":")

@@ -13,6 +13,7 @@ _IMAGE = pa.struct(
         ("origin", pa.string()),
         ("licence", pa.string()),
         ("source", pa.string()),
+        ("query", pa.string()),
     ]
 )
 _ANSWER = pa.struct(
@@ -33,6 +34,7 @@ _PROVENANCE = pa.struct(
         ("cell", pa.string()),
         ("steps", pa.list_(_STEP)),
         ("recipe", pa.string()),
+        ("parents", pa.list_(_IMAGE)),
     ]
 )
 _DIFFICULTY = pa.struct([("pass_rate", pa.float64()), ("n", pa.int32()), ("policy_version", pa.int32())])

@@ -21,9 +21,10 @@ from dpe_ray.rounds.record import RoundRecord
 from dpe_ray.rounds.screening import screened
 from dpe_ray.rounds.sets import Sets, round_probe
 from dpe_ray.rounds.store import RunFolder
+from dpe_ray.rounds.tools import Places, check_search, make_tools, read_places
 from dpe_ray.seeds import child_seed
+from dpe_ray.supply.annotate.slot import ACQUIRING, SlotConfig
 from dpe_ray.supply.annotate.slot import ROLES as SLOT_ROLES
-from dpe_ray.supply.annotate.slot import SlotConfig
 from dpe_ray.supply.annotate.supplier import AnnotateSupplier
 from dpe_ray.supply.construct.order import OrderConfig
 from dpe_ray.supply.construct.supplier import ConstructSupplier
@@ -52,6 +53,7 @@ class Suppliers:
         self._config, self._run, self._sets, self._machine = config, run, sets, machine
         self._workers = (config.supply.workers.min, config.supply.workers.max)
         self._progress = PoolProgress(sets.pool, run, child_seed(config.seed, "pool"))
+        check_search(config, sets)
         self._support: dict[tuple[int, int], Support] = {}
         """The latest alone, by policy version and round: 0 for all of them where nothing depends on it."""
         self._skills: dict[str, tuple[str, ...]] = {}
@@ -200,16 +202,19 @@ class Suppliers:
         """Annotate pool images; every round goes on in the pool where the last one stopped."""
         config, settings, stage = self._config, self._config.supply, f"{index:02d}-supply"
         slots = round(plan.total * settings.slots_per_sample)
+        tools = make_tools(config, self._run, self._sets, self._machine.calls, stage)
+        roles = (*SLOT_ROLES, *ACQUIRING) if tools else SLOT_ROLES
+        places = read_places(self._run, index) if tools else Places()
 
         async def book(wanted: Mapping[str, int]) -> QuotaBook:
             left = await grant(self._machine.calls, self._run, config.budget.teacher_calls, stage)
             return self._machine.book(dict(wanted), settings.slots_per_sample, left)
 
         return AnnotateSupplier(
-            self._progress.begin(index),
+            None if tools else self._progress.begin(index),
             slots,
             SlotConfig(
-                doors={role: self._machine.door(role, stage, policy.version) for role in SLOT_ROLES},
+                doors={role: self._machine.door(role, stage, policy.version) for role in roles},
                 contamination=self._sets.held_out,
                 round=index,
                 policy_version=policy.version,
@@ -221,12 +226,15 @@ class Suppliers:
                 by_example=by_example(plan, config.train),
                 answer_tokens=config.answer.max_tokens,
                 prompts=config.prompts,
+                tools=tools,
             ),
             book,
             self._machine.mapper,
             self._workers,
             settings.concurrency,
             settings.workers.labels,
+            places.of_slots,
+            places.numbers,
         )
 
 

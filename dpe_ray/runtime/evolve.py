@@ -127,6 +127,7 @@ def _machine(
             **endpoint(name),
             journal=str(run.journal(stage)),
             policy_version=policy_version if name == STUDENT else None,
+            json_schema=models[name].json_schema,
             budget=None if role == STUDENT else calls,
         )
 

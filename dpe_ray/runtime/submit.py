@@ -89,6 +89,7 @@ def absolute(config: RunConfig) -> tuple[dict[str, Any], list[str]]:
     tree = config.model_dump(mode="json", exclude_unset=True)
     places = [(key, tree.get(key) or {}, "source") for key in ("pool", "support", "probe")]
     places += [("decision", tree["decision"], "suite"), ("", tree, "taxonomy")]
+    places += [("tools.edit", (tree.get("tools") or {}).get("edit") or {}, "limits")]
     places += [(f"final.{index}", suite, "suite") for index, suite in enumerate(tree.get("final", ()))]
     places += [("prompts", tree.get("prompts", {}), name) for name in config.prompts]
     places += [

@@ -14,7 +14,7 @@ from dpe_ray.errors import PoolError
 from dpe_ray.grading.rules import is_right_answer
 from dpe_ray.models.images import decode, read_bytes
 from dpe_ray.seeds import child_seed
-from dpe_ray.supply.annotate.slot import Refused
+from dpe_ray.supply.annotate.refusal import Refused
 from dpe_ray.supply.construct.drawing import TURN, as_png
 from dpe_ray.supply.construct.options import is_letter, offer, same
 from dpe_ray.supply.construct.program import Params

@@ -11,7 +11,7 @@ from dpe_ray.ports import ChatDoor, Row
 from dpe_ray.seeds import child_seed
 from dpe_ray.supply import gates
 from dpe_ray.supply.annotate.agent import Tally
-from dpe_ray.supply.annotate.slot import GATE_OF, SLOT_ERRORS, Refused
+from dpe_ray.supply.annotate.refusal import GATE_OF, SLOT_ERRORS, Refused
 from dpe_ray.supply.annotate.solver import Solver, measure_difficulty
 from dpe_ray.supply.construct.maker import (
     PROGRAM_ERRORS,

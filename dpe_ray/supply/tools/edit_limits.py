@@ -32,6 +32,11 @@ class EditLimits:
         if refused := sorted(set(wanted) & self.forbidden.get(category, frozenset())):
             raise RefusedEdit(f"edit: {', '.join(refused)} is not done to images of {category}")
 
+    def allowed(self, category: str, *, instruction: bool) -> tuple[str, ...]:
+        """Operations that the category allows, and `instruction` where a model can follow one."""
+        names = (*operation_names(), *([INSTRUCTION] if instruction else []))
+        return tuple(name for name in names if name not in self.forbidden.get(category, frozenset()))
+
 
 def load_limits(path: str = "") -> EditLimits:
     """Read a YAML mapping of category to forbidden operations; without a path ours.

@@ -1,4 +1,4 @@
-"""Two image editors behind one port: Pillow operations, and a model that follows an instruction."""
+"""Two image editors of one form: Pillow operations, and a model that follows an instruction."""
 
 import asyncio
 import io
@@ -6,12 +6,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from dpe_ray.models.call_budget import bounded
 from dpe_ray.models.images import decode, read_bytes
+from dpe_ray.models.openai_edits import EditSpec
 from dpe_ray.models.rasters import plain_picture
-from dpe_ray.supply.tools.contracts import ImageKeeper
+from dpe_ray.ports import CallBudget, ImageKeeper
 from dpe_ray.supply.tools.edit_limits import EditLimits, RefusedEdit
 from dpe_ray.supply.tools.operations import EditPlan, apply
 from dpe_ray.types import ImageRef
+
+
+class ImageEditor(Protocol):
+    """Makes a new image from others."""
+
+    async def edit(self, images: Sequence[ImageRef], plan: EditPlan, *, category: str, seed: int) -> ImageRef:
+        """Edit the first image; the others may be set beside it. Equal arguments, equal bytes where operations do it.
+
+        Raises RefusedEdit when the plan cannot be done or its category forbids it, PoolError, and what models raise.
+        """
+        ...
 
 
 class EditModel(Protocol):
@@ -20,6 +33,43 @@ class EditModel(Protocol):
     async def edit(self, images: Sequence[ImageRef], instruction: str, seed: int) -> bytes:
         """Encoded image. Raises ModelUnavailable, BadRequest, BadReply, PoolError."""
         ...
+
+
+@dataclass(frozen=True)
+class EditorDoor:
+    """How a worker comes to edit images. Pickles when the keeper does."""
+
+    keeper: ImageKeeper
+    limits: EditLimits
+    model: EditSpec | None = None
+    """Follows instructions; None: operations only."""
+    budget: CallBudget | None = None
+    """Bounds the calls of the model; None: nothing does."""
+
+    @property
+    def name(self) -> str:
+        """Entry of `models`, or pillow."""
+        return self.model.name if self.model else "pillow"
+
+    def open(self) -> "ImageEditor":
+        """Build the editor. Raises ConfigError without the key that the model asks for."""
+        pillow = PillowEditor(self.keeper, self.limits)
+        if self.model is None:
+            return pillow
+        model = self.model.open()
+        return ModelEditor(BoundedEdits(model, self.budget) if self.budget else model, pillow)
+
+
+@dataclass(frozen=True)
+class BoundedEdits:
+    """Asks an editing model only while the budget lasts."""
+
+    model: EditModel
+    budget: CallBudget
+
+    async def edit(self, images: Sequence[ImageRef], instruction: str, seed: int) -> bytes:
+        """As `EditModel.edit`. Raises BudgetExceeded."""
+        return await bounded(self.budget, lambda: self.model.edit(images, instruction, seed))
 
 
 @dataclass(frozen=True)

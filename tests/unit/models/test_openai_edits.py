@@ -64,15 +64,6 @@ async def test_images_and_instruction_are_sent_as_a_form_and_the_image_comes_bac
         assert f'name="{field}"\r\n\r\n{value}\r\n'.encode() in form
 
 
-async def test_a_finished_edit_is_not_paid_twice(tmp_path):
-    image = ImageStore(tmp_path / "images").put(make_png(1))
-    async with endpoint(DONE) as (port, forms):
-        for seed in (1, 1, 2):
-            await spec(port, done=str(tmp_path / "done")).open().edit([image], "Paint.", seed)
-    assert len(forms) == 2
-    assert len(list((tmp_path / "done").iterdir())) == 2
-
-
 async def test_a_url_is_fetched_by_the_hardened_downloader(tmp_path):
     image = ImageStore(tmp_path).put(make_png(1))
     async with endpoint((200, EDITED)) as (pictures, _):

@@ -68,6 +68,19 @@ def test_what_is_missing_is_named_in_one_line(tree, part, value, told):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(("tools", "named", "told"), [
+    ({"edit": {"how": "operations", "limits": "my/nope.yaml"}}, "tools.edit.limits", "my/nope.yaml: cannot be read"),
+    ({"search": {"source": "web", "token_env": "NO_TOKEN"}}, "tools.search.token_env", "$NO_TOKEN is not set"),
+    ({"edit": {"how": "model", "model": "painter"}}, "models.painter.api_key_env", "$NO_KEY is not set"),
+])  # fmt: skip
+def test_files_and_variables_of_the_tools_are_looked_for(tree, tools, named, told):
+    painter = {"base_url": "https://h/v1", "api_key_env": "NO_KEY"}
+    tree |= {"models": {**tree["models"], "painter": painter}, "supply": {"annotate": {"start": "cell"}}}
+    assert missing(tree) == []
+    (finding,) = missing(tree | {"tools": tools})
+    assert (finding.what, told in finding.found) == (named, True)
+
+
 OWN = """
 from dpe_ray.supply.construct.programs.bar_chart import BarChart
 

@@ -7,7 +7,8 @@ from builders import FakeChat, make_image_ref
 from dpe_ray.errors import BadReply, BadRequest, BudgetExceeded, ClusterError, ModelUnavailable, PoolError
 from dpe_ray.grading.prompt import answer_prompt
 from dpe_ray.models.journal import Journal, JournaledChat
-from dpe_ray.supply.annotate.slot import ROLES, Refused, SlotConfig, SlotJob, annotate_slot
+from dpe_ray.supply.annotate.refusal import Refused
+from dpe_ray.supply.annotate.slot import ROLES, SlotConfig, SlotJob, annotate_slot
 from dpe_ray.supply.gates import sample_key
 from dpe_ray.supply.quota_book import Quotas
 from dpe_ray.types import Candidate, Rejection

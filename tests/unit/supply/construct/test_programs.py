@@ -10,7 +10,7 @@ from random import Random
 import pytest
 
 from dpe_ray.grading.rules import is_right_answer
-from dpe_ray.supply.annotate.slot import Refused
+from dpe_ray.supply.annotate.refusal import Refused
 from dpe_ray.supply.construct.drawing import as_png
 from dpe_ray.supply.construct.maker import Recipe, construct, read_params
 from dpe_ray.supply.construct.options import same

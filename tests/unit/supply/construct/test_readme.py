@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from dpe_ray.config import SupplyConfig
-from dpe_ray.supply.annotate.slot import Refused
+from dpe_ray.supply.annotate.refusal import Refused
 from dpe_ray.supply.construct.maker import Recipe, construct
 from dpe_ray.supply.construct.order import fitting
 from dpe_ray.supply.construct.registry import load_programs

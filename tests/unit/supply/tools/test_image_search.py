@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from builders import make_png, write_png
 from unit.models.test_downloads import LOCAL, reply, server
+from unit.supply.cell_team import captioned
 
 from dpe_ray.models.downloads import Downloader, DownloadSettings
 from dpe_ray.models.openverse import Openverse, OpenverseSettings
@@ -27,7 +28,7 @@ def pool(tmp_path: Path) -> ImagePool:
 async def test_the_pool_is_searched_by_its_captions(pool):
     captions = dict(pool.captions())
     assert sorted(captions.values()) == ["a cat in the snow", "a cat on a red sofa", "two dogs playing"]
-    search = PoolSearch(captions, pool.take)
+    search = PoolSearch(pool.captions, pool.take)
     (dogs,) = await search.search("a dog", 5)
     assert isinstance(dogs, ImageRef)
     assert Path(dogs.uri).read_bytes() == make_png(1)
@@ -37,11 +38,29 @@ async def test_the_pool_is_searched_by_its_captions(pool):
     assert await search.search("submarine", 5) == []
 
 
+async def test_a_later_page_goes_on_behind_the_one_before_and_at_the_end_from_the_first(tmp_path):
+    pool = captioned(tmp_path, 5)
+    search = PoolSearch(pool.captions, pool.take)
+    pages = [[image.source for image in await search.search("red ring", 2, page)] for page in range(4)]
+    assert [len(page) for page in pages] == [2, 2, 1, 2]
+    assert len({source for page in pages for source in page}) == 5
+    assert pages[3] == pages[0]
+
+
+async def test_the_web_is_asked_for_the_page_and_for_the_first_where_there_is_none(tmp_path):
+    async with server(replying()) as (port, asked):
+        search = WebSearch(openverse(port), Downloader(), ImageStore(tmp_path))
+        assert await search.search("cat", 4, 2) == []
+        await search.search("cat", 4, 50)
+    assert "&page=3" in asked[0][0]
+    assert not any("&page=" in path for path, _ in asked[1:]), "behind the depth it is the first again"
+
+
 async def test_images_without_texts_are_found_by_folder_and_name(tmp_path):
     for number, name in enumerate(["cats/tabby_01.png", "dogs/poodle.png"]):
         write_png(tmp_path / "pool" / name, number)
     pool = ImagePool(str(tmp_path / "pool"), ImageStore(tmp_path / "images"))
-    (found,) = await PoolSearch(dict(pool.captions()), pool.take).search("poodle dog", 3)
+    (found,) = await PoolSearch(pool.captions, pool.take).search("poodle dog", 3)
     assert found.source == str(tmp_path / "pool/dogs/poodle.png")
 
 
