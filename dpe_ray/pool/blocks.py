@@ -6,13 +6,13 @@ kind in this order: parquet, Arrow, tar, JSONL, images.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 import fsspec
 
 from dpe_ray.errors import PoolError
-from dpe_ray.pool.readers import list_files, open_parquet, pick_key
+from dpe_ray.pool.readers import GLOB, list_files, open_parquet, pick_key
 
 IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp")
 KINDS = {
@@ -46,6 +46,8 @@ class Block:
     """First row in the group; first byte in JSONL."""
     stop: int = 0
     """Behind its last row or byte."""
+    name: str = ""
+    """The file's path below the source: a pool that moves, or is reached by another URL, stays the same."""
 
 
 def find_blocks(source: str) -> list[Block]:
@@ -67,7 +69,18 @@ def find_blocks(source: str) -> list[Block]:
         raise errors[0]
     if not blocks:
         raise PoolError(f"{source}: holds no image; give a folder, glob, parquet, arrow, tar or JSONL with images")
-    return blocks
+    fs, place = fsspec.core.url_to_fs(source)
+    return [replace(block, name=_below(_fixed(place), fs._strip_protocol(block.file))) for block in blocks]
+
+
+def _fixed(place: str) -> str:
+    """The part of a source that is no pattern."""
+    signs = [place.index(sign) for sign in GLOB if sign in place]
+    return place[: min(signs)].rpartition("/")[0] if signs else place.rstrip("/")
+
+
+def _below(folder: str, file: str) -> str:
+    return file.removeprefix(folder).lstrip("/") or PurePosixPath(file).name
 
 
 def _files(source: str) -> list[tuple[str, str]]:

@@ -1,8 +1,9 @@
 """In which order a pool is read, and how a later reading goes on behind an earlier one.
 
 Every pass reads all blocks in an order that a seed decides, `LANES` of them side by side, one row of each in turn, so
-that files sorted by kind are mixed. A block's place in a pass depends on its own name alone: a pool may grow or shrink
-between two readings, and still no row comes twice in a pass; what was added behind the cursor's back comes in the next.
+that files sorted by kind are mixed. A block's place in a pass depends on its own name below the source alone: a pool
+may grow or shrink between two readings, and still no row comes twice in a pass; what was added behind the cursor's back
+comes in the next.
 """
 
 import hashlib
@@ -80,6 +81,6 @@ def _resumed(blocks: Sequence[Block], seed: int, cursor: Cursor) -> tuple[deque[
 
 
 def _place(block: Block, seed: int, lap: int) -> int:
-    text = f"{seed}/{lap}/{block.kind}/{block.group}/{block.start}/{block.file}"
+    text = f"{seed}/{lap}/{block.kind}/{block.group}/{block.start}/{block.name}"
     # 53 bits: JSON numbers are doubles to many readers
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest()) >> 11

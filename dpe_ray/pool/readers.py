@@ -15,11 +15,15 @@ BUFFER = 1 << 20
 """Bytes of a column read at once; without it pyarrow reads a whole row group of images."""
 
 
+GLOB = "*?["
+"""What makes a path a pattern."""
+
+
 def list_files(source: str, suffixes: Sequence[str]) -> list[str]:
     """List the files of a folder, glob or single path, sorted; hidden ones are left out. Raises PoolError."""
     try:
         fs, path = fsspec.core.url_to_fs(source)
-        if any(sign in path for sign in "*?["):
+        if any(sign in path for sign in GLOB):
             paths = fs.glob(path)
         elif fs.isdir(path):
             paths = fs.find(path)

@@ -11,6 +11,8 @@ from unit.pool.test_layouts import write_tar
 
 from dpe_ray.pool.blocks import find_blocks
 from dpe_ray.pool.cursor import LANES, Cursor, read_lap
+from dpe_ray.pool.images import ImageStore
+from dpe_ray.pool.sets import ImagePool
 
 
 @pytest.fixture(params=["folder", "parquet", "tar", "jsonl"])
@@ -77,3 +79,17 @@ def test_no_row_comes_twice_in_a_pass_while_the_pool_grows_and_shrinks(tmp_path:
     rest = places(read_lap(find_blocks(str(tmp_path)), 3, first[-1].cursor))
     assert not set(rest) & set(places(first))
     assert untouched - {gone} <= set(rest)
+
+
+@pytest.mark.parametrize("source", ["{}", "{}/", "{}/*.png", "file://{}", "file://{}/*.png", "{}/0*.png"])
+def test_a_pool_that_lies_elsewhere_is_read_in_the_same_order(tmp_path: Path, source: str) -> None:
+    orders = []
+    for place in ("here", "some/where/else"):
+        folder = tmp_path / place
+        folder.mkdir(parents=True)
+        for number in range(40):
+            (folder / f"{number:03}.png").write_bytes(make_png(number))
+        pool = ImagePool(source.format(folder), ImageStore(tmp_path / "images"))
+        orders.append([drawn.image.sha256 for drawn in islice(pool.read(seed=3), 40)])
+    assert orders[0] == orders[1]
+    assert len(set(orders[0])) == 40

@@ -9,9 +9,10 @@ from dpe_ray.models.call_budget import Calls
 from dpe_ray.rounds.local import LocalMapper
 from dpe_ray.rounds.machine import Machine
 from dpe_ray.rounds.record import stopped_record
+from dpe_ray.rounds.retrieving import filling, make_ranker, require_skills
 from dpe_ray.rounds.sets import round_probe
 from dpe_ray.rounds.stages import make_stages
-from dpe_ray.rounds.supplying import by_example, filling, make_ranker, require_skills
+from dpe_ray.rounds.supplying import by_example
 from dpe_ray.supply.quota_book import Quotas
 from dpe_ray.supply.retrieve.filling import Desk, Query
 from dpe_ray.supply.retrieve.shards import PartsHere

@@ -98,8 +98,9 @@ async def test_a_round_fills_its_quotas_by_searching_for_each_cell(team, tmp_pat
     shown = {found["sha256"] for line in searched for found in line["results"]}
     assert {s.images[0].sha256 for s in got.samples} <= shown
     assert {line["item"] for line in searched} == {"red ring"}
-    teacher = [line for line in lines if line["endpoint"] == "team" and line["role"] != "student"]
-    assert cost(read_calls(run.path / "journal"), {}).teacher_calls == len(teacher), "a search is no teacher call"
+    calls = read_calls(run.path / "journal")  # a call that was under way at the end may have come since
+    teacher = [call for call in calls if call["endpoint"] == "team" and call["role"] != "student"]
+    assert cost(calls, {}).teacher_calls == len(teacher), "a search is no teacher call"
     assert got.calls <= len(teacher)
 
 
