@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from openai import AsyncOpenAI, DefaultAsyncHttpxClient, DefaultHttpxClient, OpenAI
+
 from dpe_ray.models.images import data_uri, decode, read_bytes
 from dpe_ray.models.openai_chat import ChatSpec
 from dpe_ray.ports import ChatRequest, MapSpec, Message, Row, RowMapper
@@ -95,8 +97,6 @@ def messages(row: Row) -> list["ChatCompletionMessageParam"]:
 
 async def plain(url: str, folder: Path, items: int, out: Path) -> Noted:
     """64 tasks around the official package; each reply becomes a line of a file, as it comes and never synced."""
-    from openai import AsyncOpenAI, DefaultAsyncHttpxClient
-
     noted, waiting = Noted(), rows(folder, items)
     http = DefaultAsyncHttpxClient(trust_env=False)
     client = AsyncOpenAI(api_key="none", base_url=url, http_client=http)
@@ -116,8 +116,6 @@ async def plain(url: str, folder: Path, items: int, out: Path) -> Noted:
 
 def threads(url: str, folder: Path, items: int, out: Path) -> Noted:
     """A pool of threads, each a blocking call: the shape of DPE's generator."""
-    from openai import DefaultHttpxClient, OpenAI
-
     noted = Noted()
     client = OpenAI(api_key="none", base_url=url, http_client=DefaultHttpxClient(trust_env=False))
 
