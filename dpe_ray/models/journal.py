@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from dpe_ray.errors import ModelError, ModelUnavailable, StoreError
+from dpe_ray.errors import EndpointDown, ModelError, ModelUnavailable, StoreError
 from dpe_ray.ports import ChatReply, ChatRequest
 from dpe_ray.types import content_id
 
@@ -30,6 +30,8 @@ class Call:
     """One call while it runs."""
 
     attempts: int = 0
+    role: str = ""
+    """Who asks, as in its request."""
 
 
 class Asker(Protocol):
@@ -177,12 +179,12 @@ class JournaledChat:
         key = call_key(request, self._model, self._policy_version)
         if known := await self._journal.find(key):
             return replace(known, cached=True)
-        call, start = Call(), time.monotonic()
+        call, start = Call(role=request.role), time.monotonic()
         line = _head(request, key) | self._asked
         try:
             reply = replace(await self._inner.ask(request, call), call=key)
         except ModelError as error:
-            outage = isinstance(error, ModelUnavailable)
+            outage = isinstance(error, ModelUnavailable | EndpointDown)
             line |= {
                 "outage": outage,
                 "error": str(error),

@@ -63,7 +63,7 @@ class OpenAIEdits:
             seeded = {"extra_body": {"seed": seed}} if spec.seeded else {}
             return {"image": sent if len(sent) > 1 else sent[0], **fields, **seeded}
 
-        data = await self._taken(*await self._client.ask(payload, _once, Call()))
+        data = await self._taken(*await self._client.ask(payload, _once, Call(role="image_editor")))
         if spec.done:
             await asyncio.to_thread(_keep, path, data)
         return data
