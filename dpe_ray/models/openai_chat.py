@@ -47,7 +47,7 @@ class OpenAIChat:
 
     async def chat(self, request: ChatRequest) -> ChatReply:
         """As `ChatModel.chat`, without a journal: `call` is empty."""
-        return await self.ask(request, Call())
+        return await self.ask(request, Call(role=request.role))
 
     async def ask(self, request: ChatRequest, call: Call) -> ChatReply:
         """As `chat`; counts attempts. Raises PoolError when an image cannot be read."""

@@ -53,7 +53,7 @@ class OpenAIEdits:
             seeded = {"extra_body": {"seed": seed}} if spec.seeded else {}
             return {"image": sent if len(sent) > 1 else sent[0], **fields, **seeded}
 
-        return await self._taken(*await self._client.ask(payload, _once, Call()))
+        return await self._taken(*await self._client.ask(payload, _once, Call(role="image_editor")))
 
     async def _taken(self, encoded: str, url: str) -> bytes:
         if not encoded:
