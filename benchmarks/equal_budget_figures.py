@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,8 +59,8 @@ class Suite:
 
     def of_kinds(self, kinds: Sequence[str]) -> NDArray[np.float64]:
         """[items] Weights of the mean over the items of some kinds of weakness."""
-        chosen = np.array([PLAN.kind(skill) in kinds for skill in self.skills], dtype=float)
-        return chosen / chosen.sum()
+        chosen = [PLAN.kind(skill) in kinds for skill in self.skills]
+        return np.array(chosen) / sum(chosen)
 
     @cached_property
     def measures(self) -> Mapping[str, NDArray[np.float64]]:
@@ -89,7 +89,7 @@ class Cells:
     suite: Suite
     base: NDArray[np.float64]
     """[items]"""
-    cells: Mapping[tuple[str, int, int], Mapping[str, object]]
+    cells: Mapping[tuple[str, int, int], Mapping[str, Any]]
     """By arm, seed and budget."""
 
     def only(self, seeds: Collection[int]) -> "Cells":
@@ -109,7 +109,7 @@ class Cells:
         """1 for a right answer: [seeds, items]."""
         if budget == 0:
             return np.tile(self.base, (len(seeds), 1))
-        return np.array([bits(str(self.cells[arm, seed, budget]["right"])) for seed in seeds])
+        return np.array([bits(self.cells[arm, seed, budget]["right"]) for seed in seeds])
 
     def shared(self, arm: str, other: str) -> list[int]:
         """Budgets at which both arms have cells."""

@@ -9,9 +9,12 @@ import argparse
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby, product
 from pathlib import Path
+from typing import Any
 
 import common
+import numpy as np
 from equal_budget_figures import Cells, Difference, calls_to, read
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
@@ -47,7 +50,7 @@ def main() -> None:
     seeds = sorted(set(args.seeds) - set(CHOSEN_ON))
     judged = every.only(seeds)
     saturated = saturation(judged)
-    half = float(str(saturated["B"])) if saturated else None
+    half = saturated.get("B")
     result = {
         "judged_on": seeds,
         "note": f"unified was chosen on seed {CHOSEN_ON[0]}: it is judged on the other seeds only",
@@ -63,12 +66,12 @@ def main() -> None:
     print(f"wrote {common.write('equal_budget', result)}")
 
 
-def rows(cells: Cells) -> list[dict[str, object]]:
+def rows(cells: Cells) -> list[dict[str, Any]]:
     """Every arm at every budget that it has."""
     return [row(cells, arm, budget) for arm in ARMS for budget in cells.budgets(arm)]
 
 
-def row(cells: Cells, arm: str, budget: int) -> dict[str, object]:
+def row(cells: Cells, arm: str, budget: int) -> dict[str, Any]:
     """One arm at one budget: prices, amounts and accuracies, means over its seeds."""
     seeds = cells.seeds(arm, budget)
     counted = {name: cells.mean(arm, budget, f"{name}_calls") for name in ("diagnosis", "labelling")}
@@ -77,12 +80,12 @@ def row(cells: Cells, arm: str, budget: int) -> dict[str, object]:
     return {"arm": arm, "budget": budget, "seeds": len(seeds), **counted, **accuracies(cells, right)}
 
 
-def accuracies(cells: Cells, right: object) -> dict[str, float]:
+def accuracies(cells: Cells, right: NDArray[np.float64]) -> dict[str, float]:
     """Every figure of [items] right answers."""
     return {name: float(right @ weights) for name, weights in cells.suite.measures.items()}
 
 
-def compared(cells: Cells, half: float | None) -> list[dict[str, object]]:
+def compared(cells: Cells, half: float | None) -> list[dict[str, Any]]:
     """One arm minus another at every budget and at B, with paired intervals, on the seeds that both have."""
     found = []
     for arm, other in COMPARED:
@@ -100,7 +103,7 @@ def paired(cells: Cells, arm: str, other: str, half: float | None) -> Iterator[t
             yield at, len(seeds), changes
 
 
-def saturation(cells: Cells) -> dict[str, object]:
+def saturation(cells: Cells) -> dict[str, Any]:
     """Calls at which uniform saturates and at which every arm gets there, along straight lines between budgets.
 
     On the seeds that uniform has at all its budgets; of another arm on those of them that it has at any budget.
@@ -116,7 +119,7 @@ def saturation(cells: Cells) -> dict[str, object]:
     return {"level": level, "seeds": len(seeds), "calls": uniform, "B": uniform / 2, "arms": [r for r in reached if r]}
 
 
-def reaching(cells: Cells, arm: str, seeds: Sequence[int], level: float, uniform: float) -> dict[str, object]:
+def reaching(cells: Cells, arm: str, seeds: Sequence[int], level: float, uniform: float) -> dict[str, Any]:
     """Calls of one arm to uniform's saturated macro; `highest` is its last budget, beyond which nothing is known."""
     own = [seed for seed in seeds if any(seed in cells.seeds(arm, b) for b in cells.budgets(arm))]
     curve = cells.curve(arm, own)
@@ -127,7 +130,7 @@ def reaching(cells: Cells, arm: str, seeds: Sequence[int], level: float, uniform
     return {"arm": arm, "seeds": len(own), "highest": curve[-1][0], "calls": calls, "of uniform's": ratio}
 
 
-def equivalence(cells: Cells, half: float | None) -> list[dict[str, object]]:
+def equivalence(cells: Cells, half: float | None) -> list[dict[str, Any]]:
     """Whether the shuffled control does as random: the 95 % interval of the macro difference within +-0.01."""
     found = []
     for at, seeds, changes in paired(cells, "shuffled", "random", half):
@@ -144,7 +147,7 @@ def missing(cells: Cells, seeds: Sequence[int]) -> list[str]:
     return [f"{arm} at {budget}: seeds {', '.join(str(k[2]) for k in keys)}" for (arm, budget), keys in grouped]
 
 
-def show(result: Mapping[str, object]) -> None:
+def show(result: Mapping[str, Any]) -> None:
     """Print it all, lost comparisons as plainly as won ones."""
     console = Console(width=220)
     console.print(f"[bold]{result['note']}; here seeds {result['judged_on']}")
@@ -163,7 +166,7 @@ def show(result: Mapping[str, object]) -> None:
         console.print(f"missing: {line}")
 
 
-def table(title: str, rows: Sequence[Mapping[str, object]]) -> Table:
+def table(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
     """Rows that may lack columns."""
     made = Table(title=title)
     names = list(dict.fromkeys(name for values in rows for name in values))
