@@ -75,6 +75,9 @@ class TrainConfig(Part):
     workers: Positive = 1
     micro_batch: Positive = 64
     """Sequences per forward pass."""
+    shared_prefix: Literal["auto", "off"] = "auto"
+    """auto: a group's prompt and images are computed once per forward pass, not once per rollout, where model and
+    lengths make that cheaper; the numbers are equal up to rounding. off: never."""
     num_cpus: Annotated[float, Field(gt=0)] = 1.0
     """CPUs per training worker."""
     use_gpu: bool = False

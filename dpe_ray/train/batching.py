@@ -100,10 +100,16 @@ def split_updates(groups: Sequence[RolloutGroup], updates: int) -> list[list[Rol
 def pack(groups: Iterable[RolloutGroup], size: int) -> list[list[TrainingSequence]]:
     """Cut into micro-batches of at most `size` sequences: groups of similar length together, their members in a row.
 
-    Groups stay together since their members share a picture, which is then encoded once.
+    A group's prompt and picture are computed once per micro-batch, so only a group larger than `size` is cut.
     """
     by_group = sorted(map(training_sequences, groups), key=lambda members: max(member.length for member in members))
-    return cut(list(chain.from_iterable(by_group)), size)
+    batches: list[list[TrainingSequence]] = []
+    for part in chain.from_iterable(cut(members, size) for members in by_group):
+        if batches and len(batches[-1]) + len(part) <= size:
+            batches[-1].extend(part)
+        else:
+            batches.append(part)
+    return batches
 
 
 def cut(sequences: Sequence[TrainingSequence], size: int) -> list[list[TrainingSequence]]:

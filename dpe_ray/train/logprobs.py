@@ -1,19 +1,34 @@
 """Log-probabilities of completion tokens under a policy. Axes: B sequences, S prompt, T completion, V vocabulary."""
 
+import logging
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
+from torch.utils.checkpoint import checkpoint
 
 from dpe_ray.errors import TrainingError
 from dpe_ray.models.images import decode, read_bytes
 from dpe_ray.models.policy import LoadedPolicy, render
 from dpe_ray.train.batching import MicroBatch
+from dpe_ray.train.packed import pack_row, packed_size
+from dpe_ray.train.prefix_attention import enable
 from dpe_ray.types import Prompt
 
 Inputs = dict[str, Any]
+log = logging.getLogger(__name__)
+
+LOGITS_AT_ONCE = 2**26
+"""256 MB in float32."""
+LEAST_GAIN = 1.15
+"""Times fewer tokens from which a packed row is faster than padded rows; its attention gathers keys first."""
+PER_TOKEN = ("input_ids", "attention_mask", "mm_token_type_ids")
+"""What a processor gives per token of a prompt; all else is about its pictures."""
+GRIDS = ("mm_token_type_ids", "image_grid_thw")
+"""What positions of picture tokens follow from."""
 
 
 @dataclass(frozen=True)
@@ -28,14 +43,22 @@ class Scored:
 
 
 class CompletionLogprobs(nn.Module):
-    """The policy as a function of a micro-batch, so that the reference's weights can be put in its place."""
+    """The policy as a function of a micro-batch, so that the reference's weights can be put in its place.
 
-    def __init__(self, policy: LoadedPolicy, temperature: float, device: str = "cpu") -> None:
+    Runs it as one packed row, where each prompt and its pictures stand once for all completions, or as padded rows:
+    whichever has clearly fewer tokens. Both give the same numbers up to rounding.
+    """
+
+    def __init__(self, policy: LoadedPolicy, temperature: float, device: str = "cpu", *, packing: bool = True) -> None:
         super().__init__()
         self.model: Any = policy.model.to(device)
         self._processor = policy.processor
         self._temperature = temperature
         self._rendered: dict[tuple[str, str], Inputs] = {}
+        refusal = enable(self._base) if packing else ""
+        self._packing = packing and not refusal
+        if refusal:
+            log.warning("training computes a prompt once per completion, not once per group: %s", refusal)
 
     def forget_prompts(self) -> None:
         """Free the decoded pictures: the next rollout batch shows others."""
@@ -44,44 +67,112 @@ class CompletionLogprobs(nn.Module):
     def forward(self, batch: MicroBatch) -> Scored:
         """Score the completions under the sampling temperature.
 
-        Only completion positions reach the LM head, and only completion tokens the float32 log-softmax: no [S, V]
-        tensor of a prompt ever exists. Raises TrainingError when the processor tokenizes a prompt otherwise than the
-        engine did.
+        Only what completion tokens are predicted from reaches the LM head: no [S, V] tensor of a prompt ever exists.
+        Raises TrainingError when the processor tokenizes a prompt otherwise than the engine did.
         """
-        width = batch.completion_ids.shape[1]
-        logits = self.model(
-            **self._inputs(batch), attention_mask=batch.attention_mask, logits_to_keep=width + 1, use_cache=False
-        ).logits
         kept = batch.mask.bool()
-        distribution = (logits[:, :-1][kept].float() / self._temperature).log_softmax(dim=-1)
-        chosen = distribution.gather(-1, batch.completion_ids[kept][:, None])[:, 0]
-        with torch.no_grad():
-            spread = -(distribution.exp() * distribution).sum(dim=-1)
-            first = (chosen >= distribution.amax(dim=-1)).float()
-        blank = torch.zeros_like(batch.mask)
-        return Scored(*(blank.masked_scatter(kept, values) for values in (chosen, spread, first)))
-
-    def _inputs(self, batch: MicroBatch) -> Inputs:
-        """Collect what the model takes beside the attention mask: ids or embeddings, and what its processor adds."""
         prompt_width = batch.input_ids.shape[1] - batch.completion_ids.shape[1]
         prompts = [
             self._render(prompt, batch.input_ids[row, :prompt_width]) for row, prompt in enumerate(batch.prompts)
         ]
+        numbers: dict[int, int] = {}
+        owners = [numbers.setdefault(id(prompt), len(numbers)) for prompt in prompts]
+        if self._packing and batch.input_ids.numel() >= LEAST_GAIN * packed_size(batch, owners):
+            states = self._packed_states(batch, owners, list({id(prompt): prompt for prompt in prompts}.values()))
+        else:
+            states = self._padded_states(batch, prompts)[kept]
+        scores = self._scores(states, batch.completion_ids[kept])
+        blank = torch.zeros_like(batch.mask)
+        return Scored(*(blank.masked_scatter(kept, values) for values in scores))
+
+    def _scores(self, states: Tensor, tokens: Tensor) -> tuple[Tensor, ...]:
+        """[M] log-probability, entropy and being likeliest of `tokens` [M], predicted from `states` [M, H].
+
+        Large vocabularies go in chunks whose logits the backward pass computes again, so that one chunk's are in memory
+        at a time.
+        """
+        head = self._base.get_output_embeddings() if self._packing else nn.Identity()
+        score = partial(_token_scores, head, self._temperature)
+        rows = max(1, LOGITS_AT_ONCE // self._base.config.get_text_config().vocab_size)
+        if len(states) <= rows:
+            return score(states, tokens)
+        chunks = [
+            checkpoint(score, *chunk, use_reentrant=False)
+            for chunk in zip(torch.split(states, rows), torch.split(tokens, rows), strict=True)
+        ]
+        return tuple(torch.cat(values) for values in zip(*chunks, strict=True))
+
+    @property
+    def _base(self) -> Any:
+        """The transformers model, with its adapter's layers in place."""
+        return self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
+
+    def _packed_states(self, batch: MicroBatch, owners: list[int], prompts: list[Inputs]) -> Tensor:
+        """[M, H] that completion tokens are predicted from, of one row with each of the distinct `prompts` once."""
+        row = pack_row(batch, owners, self.model.dtype)
+        if self._base.config.model_type == "llava":
+            inputs = {"inputs_embeds": self._embed(row.ids, row.in_prompt, prompts)}
+        else:
+            inputs = {"input_ids": self._without_sampled_placeholders(row.ids, row.in_prompt)}
+            names = sorted({name for prompt in prompts for name in prompt if name not in PER_TOKEN})
+            inputs |= {name: torch.cat([prompt[name] for prompt in prompts if name in prompt]) for name in names}
+        positions = row.positions([self._positions(prompt) for prompt in prompts])
+        states: Tensor = self._base.model(
+            **inputs,
+            position_ids=positions if len(positions) > 1 else positions[0],
+            attention_mask=row.mask,
+            packed_row=row,
+            use_cache=False,
+        ).last_hidden_state
+        return states[0, row.before]
+
+    def _positions(self, prompt: Inputs) -> Tensor:
+        """[K, S] positions of a prompt's tokens: K is 3 for models that place pictures in time, height and width."""
+        ids = prompt["input_ids"]
+        if "image_grid_thw" in prompt:
+            grids = {name: value for name, value in prompt.items() if name in GRIDS}
+            placed: Tensor = self._base.model.get_rope_index(ids, **grids)[0][:, 0]
+            return placed
+        kinds = 1 if self._base.config.model_type == "llava" else 3
+        return torch.arange(ids.shape[1], device=ids.device).expand(kinds, -1)
+
+    def _padded_states(self, batch: MicroBatch, prompts: list[Inputs]) -> Tensor:
+        """[B, T, H] that completion tokens are predicted from, every sequence in a row of its own.
+
+        [B, T, V] logits of models that may do more than apply a matrix to their states.
+        """
+        width = batch.completion_ids.shape[1]
+        inputs = self._padded_inputs(batch, prompts) | {"attention_mask": batch.attention_mask, "use_cache": False}
+        if self._packing:
+            states: Tensor = self._base.model(**inputs).last_hidden_state
+        else:
+            states = self.model(**inputs, logits_to_keep=width + 1).logits
+        return states[:, -width - 1 : -1]
+
+    def _padded_inputs(self, batch: MicroBatch, prompts: list[Inputs]) -> Inputs:
+        """Collect what the model takes beside the attention mask: ids or embeddings, and what its processor adds."""
+        width = batch.completion_ids.shape[1]
+        prompt_width = batch.input_ids.shape[1] - width
+        in_prompt = torch.ones_like(batch.input_ids, dtype=torch.bool)
+        in_prompt[:, prompt_width:] = False
         if self.model.config.model_type == "llava":
-            return {"inputs_embeds": self._embed(batch, prompts)}
-        inputs: Inputs = {"input_ids": self._without_sampled_placeholders(batch)}
+            return {"inputs_embeds": self._embed(batch.input_ids, in_prompt, prompts)}
+        inputs: Inputs = {"input_ids": self._without_sampled_placeholders(batch.input_ids, in_prompt)}
         for key in sorted({key for prompt in prompts for key in prompt} - {"input_ids", "attention_mask"}):
             parts = []
             for prompt in (prompt for prompt in prompts if key in prompt):
                 ids, part = prompt["input_ids"], prompt[key]
-                left, right = prompt_width - ids.shape[1], batch.completion_ids.shape[1]
-                parts.append(pad(part, (left, right)) if part.shape == ids.shape else part)
+                left = prompt_width - ids.shape[1]
+                parts.append(pad(part, (left, width)) if part.shape == ids.shape else part)
             inputs[key] = torch.cat(parts)
         return inputs
 
-    def _embed(self, batch: MicroBatch, prompts: list[Inputs]) -> Tensor:
-        """[B, S + T, H] token and picture embeddings; a group's picture is encoded once, not once per member."""
-        embedded: Tensor = self.model.get_input_embeddings()(batch.input_ids)
+    def _embed(self, ids: Tensor, in_prompt: Tensor, prompts: list[Inputs]) -> Tensor:
+        """[..., H] token and picture embeddings of rows that show `prompts` in order.
+
+        A prompt's pictures are encoded once, however often it stands there.
+        """
+        embedded: Tensor = self.model.get_input_embeddings()(ids)
         distinct = {id(prompt): prompt["pixel_values"] for prompt in prompts if "pixel_values" in prompt}
         if not distinct:
             return embedded
@@ -89,21 +180,19 @@ class CompletionLogprobs(nn.Module):
         parts = torch.split(torch.stack(list(encoded)), [len(pixels) for pixels in distinct.values()])
         features = dict(zip(distinct, parts, strict=True))
         pictures = torch.cat([features[id(prompt)].flatten(0, 1) for prompt in prompts if id(prompt) in features])
-        places = batch.input_ids == self.model.config.image_token_id
-        places[:, -batch.completion_ids.shape[1] :] = False  # a sampled placeholder is a word like any other
+        # A sampled placeholder is a word like any other.
+        places = (ids == self.model.config.image_token_id) & in_prompt
         return embedded.masked_scatter(places[..., None], pictures.to(embedded.dtype))
 
-    def _without_sampled_placeholders(self, batch: MicroBatch) -> Tensor:
-        """[B, S + T] ids for models that look for their pictures at placeholders, with none among the completions.
+    def _without_sampled_placeholders(self, ids: Tensor, in_prompt: Tensor) -> Tensor:
+        """Ids for models that look for their pictures at placeholders, with none among the completions.
 
         A hot policy can sample one; what follows it is then scored as if padding stood there.
         """
         config, tokenizer = self.model.config, self._processor.tokenizer
         names = (name for name in ("image_token_id", "video_token_id") if hasattr(config, name))
-        placeholders = torch.tensor([getattr(config, name) for name in names], device=batch.input_ids.device)
-        sampled = torch.isin(batch.input_ids, placeholders)
-        sampled[:, : -batch.completion_ids.shape[1]] = False
-        return batch.input_ids.masked_fill(sampled, tokenizer.pad_token_id or 0)
+        placeholders = torch.tensor([getattr(config, name) for name in names], device=ids.device)
+        return ids.masked_fill(torch.isin(ids, placeholders) & ~in_prompt, tokenizer.pad_token_id or 0)
 
     def prompt_ids(self, prompt: Prompt) -> tuple[int, ...]:
         """[S] tokens of a prompt, image tokens expanded; rendered once until `forget_prompts`.
@@ -127,6 +216,15 @@ class CompletionLogprobs(nn.Module):
                     "serve and train the same checkpoint"
                 )
         return self._rendered[key]
+
+
+def _token_scores(head: nn.Module, temperature: float, states: Tensor, tokens: Tensor) -> tuple[Tensor, ...]:
+    distribution = (head(states).float() / temperature).log_softmax(dim=-1)
+    chosen = distribution.gather(-1, tokens[:, None])[:, 0]
+    with torch.no_grad():
+        spread = -(distribution.exp() * distribution).sum(dim=-1)
+        first = (chosen >= distribution.amax(dim=-1)).float()
+    return chosen, spread, first
 
 
 def prompt_inputs(processor: Any, prompt: Prompt) -> Inputs:

@@ -44,6 +44,8 @@ class GrpoSettings:
     """Control experiment: shuffle the rewards within each group, so that nothing can be learned."""
     micro_batch: int = 64
     """Sequences per forward pass."""
+    shared_prefix: str = "auto"
+    """auto: a group runs with its prompt once where that saves tokens; off: a row for every rollout."""
     device: str = "cpu"
 
     def on(self, device: str) -> Self:
@@ -75,6 +77,8 @@ class SftSettings:
     """Tokens of prompt and completion, image tokens included; a longer sample is refused, never cut."""
     micro_batch: int = 16
     """Sequences per forward pass; sequences of similar length go together."""
+    shared_prefix: str = "auto"
+    """auto: sequences without padding behind each other where that saves tokens; off: a padded row for each."""
     save_every: int = 50
     """Updates between two checkpoints."""
     rationale_share: float = 0.75

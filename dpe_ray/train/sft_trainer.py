@@ -41,7 +41,8 @@ class SftTrainer:
         self.policy = policy
         self.settings = settings
         self.world = world or World()
-        self._module = CompletionLogprobs(policy, 1.0, settings.device).eval()
+        packing = settings.shared_prefix == "auto"
+        self._module = CompletionLogprobs(policy, 1.0, settings.device, packing=packing).eval()
         self.weights: Weights = trainable_weights(self._module)
         self._pad_id = pad_token(policy.processor)
         self._optimizer = DataParallelOptimizer(

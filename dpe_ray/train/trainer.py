@@ -38,7 +38,9 @@ class GrpoTrainer:
         self.settings = settings
         self.world = world or World()
         # Dropout would make old and new log-probs differ with equal weights: training runs in eval mode.
-        self._module = CompletionLogprobs(policy, settings.temperature, settings.device).eval()
+        self._module = CompletionLogprobs(
+            policy, settings.temperature, settings.device, packing=settings.shared_prefix == "auto"
+        ).eval()
         self.weights: Weights = trainable_weights(self._module)
         self.reference: Weights = {name: weight.detach().clone() for name, weight in self.weights.items()}
         self._pad_id = pad_token(policy.processor)

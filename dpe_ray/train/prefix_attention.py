@@ -1,0 +1,99 @@
+"""Attention over a packed row, in which each prompt stands once. Exact, and without a patch to any model.
+
+It is registered under a name of its own with transformers, whose decoders hand keyword arguments of a forward pass
+down to it; without a row it is the plain `sdpa`. The idea of a group sharing its prefix: Prefix Grouper (arXiv
+2506.05433). Axes as in `train.packed`, and H heads of size D.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import embedding, scaled_dot_product_attention
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+from dpe_ray.train.packed import PackedRow
+
+NAME = "dpe_ray_packed"
+_MODELS = ("llava", "qwen2_vl", "qwen2_5_vl", "qwen3_vl")
+"""Models whose positions and pictures a packed row reproduces."""
+_BLOCK = 256
+"""Completion tokens attended from at once: they see no key behind the block, which saves half the work of long ones."""
+
+
+def enable(model: Any) -> str:
+    """Make a transformers model take packed rows, beside all that it took before; returns why it cannot, or ""."""
+    config = model.config
+    if config.model_type not in _MODELS:
+        return f"{config.model_type} is not one of {', '.join(_MODELS)}"
+    text = config.get_text_config()
+    decoder = model.get_decoder()
+    if not decoder._supports_attention_backend:
+        return f"its decoder {text.model_type} hands no arguments down to its attention"
+    if set(getattr(text, "layer_types", None) or ["full_attention"]) != {"full_attention"}:
+        return "its decoder has layers without full attention"
+    if text._attn_implementation not in ("sdpa", NAME):
+        return f"its attention is {text._attn_implementation}, not sdpa"
+    text._attn_implementation = NAME
+    return ""
+
+
+def attend(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    packed_row: PackedRow | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """Queries, keys and values [1, H, N, D] -> [1, N, H, D]; prompts see themselves, completions also their prompt."""
+    if packed_row is None:
+        return sdpa_attention_forward(
+            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
+        )
+    row, heads = packed_row, query.shape[1]
+    queries, keys, values = (states[0].transpose(0, 1).flatten(1) for states in (query, key, value))
+    seen = torch.cat([row.prompts[row.owners], row.completions], dim=1)
+
+    def run(states: Tensor, places: Tensor) -> Tensor:
+        taken = embedding(places, states).view(*places.shape, -1, query.shape[-1]).transpose(1, 2)
+        return taken if taken.shape[1] == heads else taken.repeat_interleave(heads // taken.shape[1], dim=1)
+
+    prompts = scaled_dot_product_attention(
+        run(queries, row.prompts), run(keys, row.prompts), run(values, row.prompts), is_causal=True, scale=scaling
+    )
+    own_keys, own_values = run(keys, seen), run(values, seen)
+    completions = _in_blocks(run(queries, row.completions), own_keys, own_values, row, scaling)
+    attended = [
+        prompts.transpose(1, 2)[row.prompt_tokens],
+        completions.transpose(1, 2)[row.completion_tokens],
+    ]
+    return torch.cat(attended)[None], None
+
+
+def _in_blocks(query: Tensor, key: Tensor, value: Tensor, row: PackedRow, scaling: float | None) -> Tensor:
+    """[B, H, T, D] of completions over their prompts and themselves."""
+    width, before = query.shape[2], row.prompts.shape[1]
+    blocks = []
+    for start in range(0, width, _BLOCK):
+        end = min(start + _BLOCK, width)
+        visible = before + end
+        blocks.append(
+            scaled_dot_product_attention(
+                query[:, :, start:end],
+                key[:, :, :visible],
+                value[:, :, :visible],
+                attn_mask=row.mask[:, :, start:end, :visible],
+                scale=scaling,
+            )
+        )
+    return torch.cat(blocks, dim=2)
+
+
+AttentionInterface.register(NAME, attend)
+AttentionMaskInterface.register(NAME, sdpa_mask)
