@@ -20,6 +20,8 @@ from rich.table import Table
 
 SATURATED = 0.95
 """Share of uniform's final gain at which it counts as saturated."""
+LARGEST = 8000
+"""Calls at which uniform's gain counts as final; without a cell there nothing is said of saturation."""
 EQUIVALENT = 0.01
 """Largest macro difference that counts as none."""
 CHOSEN_ON = (0,)
@@ -108,7 +110,7 @@ def saturation(cells: Cells) -> dict[str, Any]:
 
     On the seeds that uniform has at all its budgets; of another arm on those of them that it has at any budget.
     """
-    seeds = cells.seeds("uniform", *cells.budgets("uniform"))
+    seeds = cells.seeds("uniform", *cells.budgets("uniform"), LARGEST)
     if not seeds:
         return {}
     curve = cells.curve("uniform", seeds)

@@ -107,6 +107,7 @@ def test_a_partial_table_names_what_is_missing_and_the_seed_of_choice_judges_not
     cells |= {("unified", s, 4000): 12 for s in (0, 1)} | {("shuffled", 1, 4000): 1, ("random", 1, 4000): 1}
     write_cells(tmp_path, cells)
     kept = {}
+    monkeypatch.setattr(tables, "LARGEST", 4000)
     monkeypatch.setattr(tables.common, "write", lambda name, result: kept.update(result))
     monkeypatch.setattr("sys.argv", ["table", "--out", str(tmp_path), "--seeds", "0", "1", "2"])
     tables.main()
@@ -153,3 +154,10 @@ async def test_what_is_found_pays_for_the_labels_and_what_is_written_for_its_slo
         ("written 1?", 155),
     ]
     assert (stream.diagnosis_calls, stream.labelling_calls, stream.calls) == (100, 35, 155)
+
+
+def test_without_uniforms_largest_budget_no_saturation_is_claimed(tables, figures, tmp_path):
+    write_cells(tmp_path, {("uniform", 1, b): 6 for b in (2000, 4000)})
+    assert tables.saturation(figures.read(tmp_path)) == {}
+    write_cells(tmp_path, {("uniform", 1, 8000): 12})
+    assert tables.saturation(figures.read(tmp_path))["calls"] == pytest.approx(4000 + 4000 * 0.9)
