@@ -52,9 +52,12 @@ def main() -> None:
     parser.add_argument("--arms", nargs="+", choices=sorted(ARMS), default=list(ARMS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--budgets", type=int, nargs="+", default=list(BUDGETS))
+    parser.add_argument("--most-calls", type=int, default=max(BUDGETS), help="supplied to; no budget may be larger")
     parser.add_argument("--out", type=Path, default=Path("runs/equal_budget"))
     parser.add_argument("--work", type=Path, help="pictures and sets; below --out when left out")
     args = parser.parse_args()
+    if max(args.budgets) > args.most_calls:
+        parser.error(f"--most-calls {args.most_calls} is below a budget")
     logging.disable_progress_bar()
     args.out.mkdir(parents=True, exist_ok=True)
     work = args.work or args.out / "world"
@@ -65,7 +68,7 @@ def main() -> None:
             if missing:
                 config = ARMS[name].config(seed, final)
                 world = open_world(config, work)
-                fill(name, seed, missing, config, world, args.out)
+                fill(name, seed, missing, args.most_calls, config, world, args.out)
 
 
 def cell_file(out: Path, arm: str, seed: int, budget: int) -> Path:
@@ -73,13 +76,15 @@ def cell_file(out: Path, arm: str, seed: int, budget: int) -> Path:
     return out / f"{arm}-{seed}-{budget}.json"
 
 
-def fill(name: str, seed: int, budgets: Sequence[int], config: RunConfig, world: World, out: Path) -> None:
+def fill(
+    name: str, seed: int, budgets: Sequence[int], most_calls: int, config: RunConfig, world: World, out: Path
+) -> None:
     """Measure the cells of one arm and seed."""
     truth = common.Truth(world.run.path)
     base = out / "base.json"
     if not base.exists():
         write(base, {"suite": suite(world.sets.final), "right": measured(world, world.base)})
-    stream = asyncio.run(streamed(name, seed, max(*budgets, *BUDGETS), config, world, out))
+    stream = asyncio.run(streamed(name, seed, most_calls, config, world, out))
     for budget in budgets:
         started = time.monotonic()
         samples = stream.within(budget, samples_at(budget, config))
@@ -104,7 +109,7 @@ async def streamed(name: str, seed: int, most_calls: int, config: RunConfig, wor
     if arm.diagnosis:
         file = out / f"diagnosis-{arm.diagnosis}-{seed}.pickle"
         diagnosis, spent = await kept(file, lambda: diagnosed(config, world))
-    file = out / f"stream-{name}-{seed}.pickle"
+    file = out / f"stream-{name}-{seed}-{most_calls}.pickle"
     stream = await kept(file, lambda: supplied(arm, config, world, diagnosis, spent, most_calls))
     print(
         f"{name} seed {seed}: diagnosis {spent} calls, labelling {stream.labelling_calls}, "
