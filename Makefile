@@ -16,7 +16,7 @@ test: $(INSTALLED)
 
 # Runs that are submitted to a head of their own, and that are ended and go on.
 test-cluster: $(INSTALLED)
-	$(BIN)/python -m pytest tests/e2e/test_job.py tests/e2e/test_interrupt.py
+	$(BIN)/python -m pytest tests/e2e/test_job.py tests/e2e/test_interrupt.py tests/e2e/test_faults.py
 
 check: $(INSTALLED)
 	$(BIN)/ruff format --check .

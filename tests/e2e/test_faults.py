@@ -1,0 +1,146 @@
+"""A teacher with the faults of a real provider, and a driver that is killed again and again: one run through both."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections import Counter
+from contextlib import ExitStack
+from pathlib import Path
+from random import Random
+
+import pytest
+import yaml
+from command_line import in_background
+
+from dpe_ray.models.journal import read_journal
+from dpe_ray.rounds.store import RunFolder
+from dpe_ray.supply.supplier import Supplied
+from dpe_ray.types import DataPlan
+
+KILLED_AT = (4, 30, 60)
+"""Lines in the journal of the supply stage, and up to half a second more."""
+IN_FLIGHT = 8
+"""At the teacher: `concurrency` of the one worker's client."""
+SETTLED_S = 15
+"""By then a call that was in flight at a kill is over: the workers learn late that their driver is gone."""
+
+
+@pytest.fixture(scope="module")
+def teacher(world, tmp_path_factory):
+    """(base URL, log) of a teacher that is there for the whole run."""
+    log = tmp_path_factory.mktemp("teacher") / "log.jsonl"
+    command = [sys.executable, str(Path(__file__).with_name("faulty_teacher.py")), world["truth"], str(log)]
+    with in_background(command, stdout=subprocess.PIPE) as process:
+        yield f"http://127.0.0.1:{process.stdout.readline().strip()}/v1", log
+
+
+@pytest.fixture(scope="module")
+def faulty_yaml(small_yaml, teacher, tmp_path_factory):
+    """One small round at that teacher."""
+    tree = yaml.safe_load(small_yaml.read_text()) | {"rounds": 1, "final": []}
+    tree["models"]["teacher"] = {
+        "base_url": teacher[0],
+        "model": "oracle",
+        "concurrency": IN_FLIGHT,
+        "timeout_s": 5,
+        "retries": 4,
+    }
+    tree["probe"]["size"], tree["plan"]["total"], tree["train"]["steps"] = 20, 12, 1
+    tree["supply"]["concurrency"] = IN_FLIGHT
+    file = tmp_path_factory.mktemp("job") / "faulty.yaml"
+    file.write_text(yaml.safe_dump(tree))
+    return file
+
+
+@pytest.fixture(scope="module")
+def survived(faulty_yaml, tmp_path_factory):
+    """(run directory, times of the kills) of a run whose driver was killed three times."""
+    run, kills, chance = tmp_path_factory.mktemp("runs") / "faulty", [], Random(0)
+    command = [sys.executable, "-m", "dpe_ray", "run", str(faulty_yaml), "--run-dir", str(run)]
+    with ExitStack() as stack:
+        for lines in (*KILLED_AT, None):
+            process = stack.enter_context(
+                in_background(
+                    command,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
+                    env={**os.environ, "OMP_NUM_THREADS": "1"},
+                )
+            )
+            if lines is None:
+                out, _ = process.communicate(timeout=400)
+                assert process.returncode == 0, out
+                continue
+            wait_for_lines(run / "journal" / "01-supply", lines, process)
+            time.sleep(chance.uniform(0, 0.5))
+            process.kill()
+            kills.append(time.time())
+            process.wait()
+    return run, kills
+
+
+def wait_for_lines(folder, lines, process, seconds=400):
+    deadline = time.monotonic() + seconds
+    while sum(1 for file in folder.glob("*.jsonl") for _ in file.open()) < lines:
+        assert process.poll() is None, process.stdout.read()
+        assert time.monotonic() < deadline, "it never came so far"
+        time.sleep(0.05)
+
+
+def events(teacher, kind):
+    return [line for line in map(json.loads, teacher[1].read_text().splitlines()) if line["event"] == kind]
+
+
+def test_the_same_command_finishes_after_every_kill(survived):
+    run, kills = survived
+    assert len(kills) == len(KILLED_AT)
+    assert json.loads((run / "summary.json").read_text())["status"] == "complete"
+
+
+def test_the_teacher_played_its_faults(survived, teacher):
+    assert any(events(teacher, fault) for fault in ("refused", "failed", "hung"))
+
+
+def test_no_call_is_paid_twice_but_those_in_flight_at_a_kill(survived, teacher):
+    _, kills = survived
+    answers = {}
+    for line in events(teacher, "answered"):
+        answers.setdefault(line["call"], []).append(line["t"])
+    repeated = [(call, again) for call, (_, *later) in answers.items() for again in later]
+    assert len(repeated) <= IN_FLIGHT * len(kills)
+    for call, _ in repeated:
+        first = answers[call][0]
+        assert any(-SETTLED_S < first - kill < SETTLED_S for kill in kills), "it was on the disk long before"
+
+
+@pytest.fixture(scope="module")
+def supplied(survived):
+    """The folder of the round."""
+    return RunFolder(survived[0]).round(1)
+
+
+def test_quotas_are_filled_or_the_shortfall_is_told(supplied):
+    quotas = supplied.load_json("plan", DataPlan).quotas
+    told = supplied.load_json("supply", Supplied)
+    accepted = Counter(sample.provenance.cell for sample in supplied.load_samples())
+    assert told.shortfall == {cell: n - accepted[cell] for cell, n in quotas.items() if n != accepted[cell]}
+    assert all(n > 0 for n in told.shortfall.values())
+    assert told.closed_by in (("slots", "pool", "exhausted") if told.shortfall else ("quota",))
+
+
+def test_no_slot_and_no_sample_is_lost_or_doubled(supplied):
+    samples, rejected = supplied.load_samples(), supplied.load_rejected()
+    assert supplied.load_json("supply", Supplied).proposed == len(samples) + len(rejected)
+    assert len({rejection.slot for rejection in rejected}) == len(rejected)
+    assert len({sample.id for sample in samples}) == len(samples)
+    assert all(rejection.gate and rejection.reason for rejection in rejected)
+
+
+def test_the_journal_holds_every_call_once_with_its_attempts(survived, teacher):
+    run, kills = survived
+    lines = [line for line in read_journal(run / "journal") if line["endpoint"] == "teacher" and "error" not in line]
+    assert len({line["key"] for line in lines}) == len(lines)
+    paid = len(events(teacher, "answered"))
+    assert len(lines) <= paid <= len(lines) + IN_FLIGHT * len(kills)
