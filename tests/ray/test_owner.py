@@ -58,6 +58,6 @@ async def test_owners_outlive_a_worker_node(worker_node):
     for app, feed, book, calls in zip(APPS, feeds, books, budgets, strict=True):
         assert await book.reserve("map/x", 0)
         assert await calls.take()
-        assert await feed.get.remote("map", 0) == b"row"
+        assert await feed.get.remote("map", [0]) == [b"row"]
         assert policy_board.published(app) == PolicyRef(app)
         policy_board.remove(app)
