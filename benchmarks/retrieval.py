@@ -90,10 +90,10 @@ def make_texts(count: int, words: int, seed: int) -> Sequence[str]:
 
 async def start_shards(documents: dict[str, str], shards: int) -> Ranker[str]:
     """The same over Ray actors of this machine."""
-    from dpe_ray.runtime.sharded_index import start_words
+    from dpe_ray.runtime.sharded_index import ActorParts
 
     session.start(num_cpus=shards, object_store_mb=1024)
-    return await start_words(split(documents, shards))
+    return await ActorParts().words(split(documents, shards))
 
 
 def gibibytes() -> float:

@@ -7,6 +7,7 @@
     |   +-- ModelUnavailable  it did not answer: an outage, never a wrong answer (ConnectionError)
     |   |   +-- ModelTimeout      it took too long
     |   |   +-- ModelCutOff       its reply broke off
+    |   +-- EndpointDown      it answered nothing for minutes: the stage ends     (ConnectionError)
     |   +-- BadRequest        it refused the request itself: retrying is useless (ValueError)
     |   +-- BadReply          it answered, but not in the form that was asked    (ValueError)
     +-- BudgetExceeded    the calls or the money the user allowed are spent
@@ -45,6 +46,10 @@ class ModelTimeout(ModelUnavailable):
 
 class ModelCutOff(ModelUnavailable):
     """The connection to an endpoint broke off in the middle of its reply."""
+
+
+class EndpointDown(ModelError, ConnectionError):
+    """An endpoint answered nothing for minutes: no outage of one item, so it ends the stage."""
 
 
 class BadRequest(ModelError, ValueError):

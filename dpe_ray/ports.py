@@ -3,11 +3,11 @@
 Rows that cross `RowMapper` are plain dicts with picklable values: the only place where row dicts exist.
 """
 
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from dpe_ray.types import Completion, ImageRef, PolicyRef, Prompt, RolloutGroup, Sample, TrainResult
+from dpe_ray.types import Completion, ImageRef, PolicyRef, Prompt, Rejection, RolloutGroup, Sample, TrainResult
 
 Row = dict[str, Any]
 MAX_TOP_LOGPROBS = 20
@@ -31,9 +31,9 @@ class ChatRequest:
 
     messages: tuple[Message, ...]
     role: str
-    """Who asks: planner, question_writer, validator, judge, skill_analyst, reader, solver or student."""
+    """Who asks: a role of the configuration, or student."""
     item: str
-    """Id of the sample or image it is about."""
+    """Id of the sample, image or place it is about."""
     prompt_version: str
     """`name@version` of the prompt file."""
     n: int = 1
@@ -43,6 +43,9 @@ class ChatRequest:
     seed: int | None = None
     top_logprobs: int = 0
     """Alternatives wanted for the first token, 0-20."""
+    reply_schema: Mapping[str, Any] | None = field(default=None, compare=False)
+    """JSON schema of the reply, for endpoints that can hold to one. No part of the journal key: the prompt asks for the
+    same form."""
 
 
 @dataclass(frozen=True)
@@ -130,6 +133,26 @@ class EngineRequest:
     """Alternatives wanted per token, 0-20."""
     reply_schema: dict[str, Any] | None = None
     """JSON schema that every reply must meet; `{"type": "object"}` for any object; None: free text."""
+
+
+class ImageKeeper(Protocol):
+    """Where new images are kept."""
+
+    def put(self, data: bytes, origin: str = "pool", licence: str = "", source: str = "") -> ImageRef:
+        """Store encoded bytes by content. Raises PoolError when they are no image, StoreError."""
+        ...
+
+
+class ImageSearch(Protocol):
+    """Finds images for words."""
+
+    async def search(self, query: str, count: int, page: int = 0) -> list[ImageRef | Rejection]:
+        """Up to `count` results, best first; a Rejection (slot 0) stands for one that cannot be used.
+
+        A later page goes on behind the one before it, and behind the last page again with the first. Raises ConfigError
+        when there is nothing to search in, ModelUnavailable when whoever is asked does not answer.
+        """
+        ...
 
 
 @dataclass(frozen=True)
@@ -222,6 +245,15 @@ class QuotaState:
     """Nothing is open, and no slot in flight could still be committed."""
 
 
+@dataclass(frozen=True)
+class Place:
+    """What a slot that begins with a cell is to fill."""
+
+    cell: str
+    number: int
+    """Among the places that the cell ever had in this run, from 0: two slots of a cell are to look elsewhere."""
+
+
 class QuotaBook(Protocol):
     """The one owner of the quotas of a supply stage. All workers ask it; nobody else counts.
 
@@ -238,6 +270,17 @@ class QuotaBook(Protocol):
 
     async def reserve(self, cell: str, slot: int) -> bool:
         """Ask for a place before costly work, one per slot. False when the cell is full or exhausted."""
+        ...
+
+    async def assign(self, slot: int) -> Place | None:
+        """`begin` and `reserve` in one: the open cell with the least (accepted + in flight) / quota, or None.
+
+        A slot that `restore` knows gets the place that it had, or None when its cell is closed by now.
+        """
+        ...
+
+    async def restore(self, places: Mapping[int, Place], numbers: Mapping[str, int]) -> None:
+        """Before the first slot: what slots were assigned before an interruption, and the first free number by cell."""
         ...
 
     async def commit(self, slot: int, key: str, calls: int) -> str:

@@ -28,10 +28,72 @@ def llava(decoder: str = "qwen2") -> LoadedPolicy:
     return LoadedPolicy(LlavaForConditionalGeneration(config).eval(), processor)
 
 
+class QwenProcessor:
+    """What Qwen's own processors do with pictures and text, without the torchvision that theirs need for videos."""
+
+    def __init__(self, patch_size: int) -> None:
+        from transformers import Qwen2VLImageProcessorPil
+
+        self.tokenizer: Any = build_processor([f" {word}" for word in WORDS]).tokenizer
+        self._pictures = Qwen2VLImageProcessorPil(
+            patch_size=patch_size, merge_size=2, min_pixels=16 * patch_size**2, max_pixels=64 * patch_size**2
+        )
+
+    def apply_chat_template(self, messages: object, **options: object) -> str:
+        """As any processor."""
+        return str(self.tokenizer.apply_chat_template(messages, **options))
+
+    def __call__(self, text: str, images: list[Any] | None, **options: object) -> dict[str, torch.Tensor]:
+        """One prompt; a placeholder becomes as many as its picture has merged patches, between two markers."""
+        inputs: dict[str, torch.Tensor] = {}
+        if images:
+            inputs |= self._pictures(images, return_tensors="pt")
+            for grid in inputs["image_grid_thw"]:
+                placeholders = "\0" * (int(grid.prod()) // 4)
+                text = text.replace(IMAGE, f"<|user|>{placeholders}<|end|>", 1)
+        inputs |= self.tokenizer(text.replace("\0", IMAGE), return_tensors="pt", add_special_tokens=False)
+        inputs.pop("token_type_ids", None)
+        pictures = inputs["input_ids"] == self.tokenizer.convert_tokens_to_ids(IMAGE)
+        return {**inputs, "mm_token_type_ids": pictures.int()}
+
+
+def qwen(version: str) -> LoadedPolicy:
+    """Qwen2.5-VL with windows in its tower, or Qwen3-VL whose tower also feeds the decoder's first layers."""
+    import transformers
+
+    processor = QwenProcessor(patch_size=4)
+    token = processor.tokenizer.convert_tokens_to_ids
+    rope = {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [1, 1, 2]}
+    text = {**SHAPE, "num_key_value_heads": 2, "head_dim": 8, "rope_parameters": rope}
+    tower: dict[str, Any] = {"depth": 2, "num_heads": 2, "intermediate_size": 32, "patch_size": 4}
+    if version == "Qwen2_5_VL":
+        tower |= {"hidden_size": 16, "out_hidden_size": 32, "window_size": 16, "fullatt_block_indexes": [1]}
+    else:
+        tower |= {
+            "hidden_size": 16,
+            "out_hidden_size": 32,
+            "deepstack_visual_indexes": [0],
+            "num_position_embeddings": 16,
+        }
+    torch.manual_seed(0)
+    config = getattr(transformers, f"{version}Config")(
+        text_config={"bos_token_id": None, "eos_token_id": None} | {**text, "vocab_size": len(processor.tokenizer)},
+        vision_config=tower,
+        image_token_id=token(IMAGE),
+        video_token_id=token("<|system|>"),
+        vision_start_token_id=token("<|user|>"),
+        vision_end_token_id=token("<|end|>"),
+    )
+    model = getattr(transformers, f"{version}ForConditionalGeneration")(config)
+    return LoadedPolicy(model.eval(), processor)
+
+
 MODELS: dict[str, Callable[[], LoadedPolicy]] = {
     "llava": llava,
     "llava-qwen3": lambda: llava("qwen3"),
     "llava-llama": lambda: llava("llama"),
+    "qwen2.5-vl": lambda: qwen("Qwen2_5_VL"),
+    "qwen3-vl": lambda: qwen("Qwen3VL"),
 }
 
 

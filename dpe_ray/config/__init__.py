@@ -9,6 +9,7 @@ tree is written into the run.
 | sets.py | pool, support, probe, decision, final, answer |
 | diagnose.py | diagnose |
 | supply.py | plan, supply |
+| tools.py | tools |
 | train.py | train |
 | run.py | the whole; budget, runtime |
 """
@@ -19,16 +20,27 @@ from dpe_ray.config.models import PROMPTS, ROLES, ModelConfig, PriceConfig
 from dpe_ray.config.part import Workers
 from dpe_ray.config.run import BudgetConfig, RunConfig, RuntimeConfig
 from dpe_ray.config.sets import AnswerConfig, DecisionConfig, ProbeConfig, SourceConfig, SuiteConfig
-from dpe_ray.config.supply import PlanConfig, RetrieveConfig, SupplyConfig, SupplyWorkers
+from dpe_ray.config.supply import (
+    AnnotateConfig,
+    ConstructConfig,
+    PlanConfig,
+    RetrieveConfig,
+    SupplyConfig,
+    SupplyWorkers,
+)
+from dpe_ray.config.tools import EditConfig, SearchConfig, ToolsConfig
 from dpe_ray.config.train import SftConfig, TrainConfig
 
 __all__ = [
     "PROMPTS",
     "ROLES",
+    "AnnotateConfig",
     "AnswerConfig",
     "BudgetConfig",
+    "ConstructConfig",
     "DecisionConfig",
     "DiagnoseConfig",
+    "EditConfig",
     "ModelConfig",
     "PlanConfig",
     "PriceConfig",
@@ -36,11 +48,13 @@ __all__ = [
     "RetrieveConfig",
     "RunConfig",
     "RuntimeConfig",
+    "SearchConfig",
     "SftConfig",
     "SourceConfig",
     "SuiteConfig",
     "SupplyConfig",
     "SupplyWorkers",
+    "ToolsConfig",
     "TrainConfig",
     "Workers",
     "load_config",

@@ -36,6 +36,8 @@ class DiagnoseConfig(Part):
     unsure, and measures no accuracy."""
     answers: Annotated[int, Field(ge=4)] = 8
     """Answers per item that `needs` and `votes` sample."""
+    embedder: str = ""
+    """Entry of `models` whose embeddings merge names of skills that mean the same; words alone do where it is empty."""
     failures_per_cell: Positive = 5
     """Failed items kept as examples for the planner."""
 

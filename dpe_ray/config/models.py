@@ -6,10 +6,27 @@ from pydantic import Field, model_validator
 
 from dpe_ray.config.part import Part, Positive, Workers
 
-ROLES = ("planner", "question_writer", "validator", "solver", "judge", "skill_analyst", "reader")
-PROMPTS = (*(role for role in ROLES if role != "solver"), "error_analyst", "skill_lister", "observer")
+ROLES = (
+    "planner",
+    "image_selector",
+    "image_editor",
+    "question_writer",
+    "validator",
+    "solver",
+    "judge",
+    "skill_analyst",
+    "reader",
+)
+PROMPTS = (
+    *(role for role in ROLES if role != "solver"),
+    "cell_planner",
+    "program_planner",
+    "error_analyst",
+    "skill_lister",
+    "observer",
+)
 """Prompts that a user's file may replace: of roles, where solver and student see the plain answer prompt, and of the
-skill analyst's and judge's further tasks."""
+planner's, skill analyst's and judge's further tasks."""
 
 
 class PriceConfig(Part):
@@ -50,6 +67,9 @@ class ModelConfig(Part):
     timeout_s: Annotated[float, Field(gt=0)] = 60.0
     retries: Annotated[int, Field(ge=0)] = 4
     """After the first attempt: connection errors, time-outs, 408, 429 and 5xx, with exponential back-off and jitter."""
+    json_schema: bool = False
+    """The endpoint takes `response_format: json_schema` (OpenAI, vLLM): agents' replies are held to their form. Replies
+    are parsed tolerantly either way, and a reply that does not parse is asked for once more."""
     price: PriceConfig = PriceConfig()
 
     @model_validator(mode="after")

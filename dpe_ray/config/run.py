@@ -10,6 +10,7 @@ from dpe_ray.config.models import PROMPTS, ROLES, ModelConfig
 from dpe_ray.config.part import Part, Positive
 from dpe_ray.config.sets import AnswerConfig, DecisionConfig, ProbeConfig, SourceConfig, SuiteConfig
 from dpe_ray.config.supply import PlanConfig, SupplyConfig
+from dpe_ray.config.tools import ToolsConfig
 from dpe_ray.config.train import TrainConfig
 
 
@@ -59,6 +60,7 @@ class RunConfig(Part):
     diagnose: DiagnoseConfig = DiagnoseConfig()
     plan: PlanConfig = PlanConfig()
     supply: SupplyConfig = SupplyConfig()
+    tools: ToolsConfig = ToolsConfig()
     train: TrainConfig = TrainConfig()
     budget: BudgetConfig = BudgetConfig()
     runtime: RuntimeConfig = RuntimeConfig()
@@ -88,11 +90,25 @@ class RunConfig(Part):
                 raise ValueError(f"roles.{stated}: no model {self.model_of(role)!r} under models; set roles.default")
         if self.plan.replay > 0 and self.support is None:
             raise ValueError("plan.replay needs support: a labelled set to replay from")
-        if "retrieve" in self.supply.order and self.support is None:
+        searches_support = "retrieve" in self.supply.order and self.supply.retrieve.source == "support"
+        if searches_support and self.support is None:
             raise ValueError("supply.order: retrieve needs support: a labelled set to find samples in")
-        embedder = self.supply.retrieve.embedder
-        if embedder and embedder not in self.models:
-            raise ValueError(f"supply.retrieve.embedder: no model {embedder!r} under models")
+        embedders = {"supply.retrieve": self.supply.retrieve.embedder, "diagnose": self.diagnose.embedder}
+        for part, embedder in embedders.items():
+            if embedder and embedder not in self.models:
+                raise ValueError(f"{part}.embedder: no model {embedder!r} under models")
+        return self
+
+    @model_validator(mode="after")
+    def _usable_tools(self) -> Self:
+        search, edit = self.tools.search, self.tools.edit
+        if self.supply.annotate.start == "image" and (search.source, edit.how) != ("pool", "none"):
+            used = "edit" if edit.how != "none" else "search"
+            raise ValueError(f"tools.{used} is used where a slot begins with a cell; set supply.annotate.start: cell")
+        if edit.model and edit.model not in self.models:
+            raise ValueError(f"tools.edit.model: no model {edit.model!r} under models")
+        if edit.model and not self.models[edit.model].base_url:
+            raise ValueError(f"tools.edit.model: models.{edit.model} needs a base_url with images/edits behind it")
         return self
 
     def model_of(self, role: str) -> str:

@@ -11,7 +11,8 @@ class SourceConfig(Part):
     """Where images or samples come from."""
 
     source: str
-    """Folder, glob, parquet file or folder, JSONL, or `builtin:NAME`."""
+    """Folder, glob, one or many files of parquet, Arrow, WebDataset tar or JSONL, local or behind any fsspec URL, or
+    `builtin:NAME`."""
 
 
 class ProbeConfig(SourceConfig):
@@ -19,6 +20,9 @@ class ProbeConfig(SourceConfig):
 
     size: Positive = 200
     """Items per round, stratified by category."""
+    second: Annotated[int, Field(ge=0)] = 0
+    """Further items, drawn when these are judged: where the accuracy of a category is least certain. They make the
+    accuracies of cells more exact; counts of errors they bend towards the uncertain."""
 
 
 class DecisionConfig(Part):
@@ -46,3 +50,6 @@ class AnswerConfig(Part):
     """How the student answers when it is measured: greedily, once."""
 
     max_tokens: Positive = 256
+    concurrency: Positive = 32
+    """Items in flight per worker, here and wherever an item is a call or two, as in a diagnosis; slots of annotation,
+    which are many calls, have `supply.concurrency`. An endpoint's own `concurrency` bounds both."""

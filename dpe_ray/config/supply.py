@@ -1,5 +1,6 @@
 """What a run adds and how much of it: the plan, and how it is filled."""
 
+import warnings
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -35,8 +36,15 @@ class SupplyWorkers(Workers):
 
 
 class RetrieveConfig(Part):
-    """How support samples are found by the skills that a cell lacks."""
+    """How labelled samples are found for a cell."""
 
+    source: Literal["support", "probe"] = "support"
+    """What is searched. probe is an ablation: the round's own probe items with their gold answers, as in tuning on the
+    validation set alone; the next round's probe may draw them again, so only gate and final suites say what it did."""
+    by: Literal["skills", "questions", "chance"] = "skills"
+    """skills: a cell's missing skills are looked for among those of the samples. The others are ablations in which no
+    sample is labelled. questions: the probe questions of the cell's category among those of the samples, as tasks are
+    selected by their instructions in INSTA (arXiv 2404.16418); chance: at random, as a static set is drawn."""
     index: Literal["bm25", "dense", "hybrid"] = "bm25"
     """bm25: by words; dense: by the cosine of embeddings; hybrid: both, fused by rank."""
     filling: Literal["round_robin", "fixed_k", "score_pool"] = "round_robin"
@@ -50,20 +58,54 @@ class RetrieveConfig(Part):
     only what lies in the band of `pass_rate` is labelled and found. Costs student calls and saves teacher calls."""
     embedder: str = ""
     """Entry of `models` that gives the embeddings of dense and hybrid."""
+    shards: Positive = 1
+    """Parts of the index, each in an actor of its own that takes half a CPU, for sets that do not fit one process: a
+    million samples take about 0.7 GiB by words, and 4 bytes per number of an embedding."""
 
     @model_validator(mode="after")
     def _embeds(self) -> Self:
         if self.index != "bm25" and not self.embedder:
             raise ValueError(f"index: {self.index} needs embedder: the entry of models that gives embeddings")
+        if self.index != "bm25" and self.by == "chance":
+            raise ValueError(f"index: {self.index} is not asked when samples are found by: chance; leave it out")
         return self
 
 
-class SupplyConfig(Part):
+class AnnotateConfig(Part):
+    """How a slot of `annotate` begins."""
+
+    start: Literal["image", "cell"] = "image"
+    """image: a slot takes the next image of `pool`, and the planner finds the open cell that it serves; cell: a slot
+    takes the neediest cell, the planner writes a query for it, and `tools.search` finds images to select from."""
+
+
+class ConstructConfig(Part):
+    """How samples are drawn whose answers are known by construction."""
+
+    programs: tuple[str, ...] = ()
+    """Built-in programs by name, programs of your own as `path/to/file.py:ClassName`; all built-in ones when empty.
+    Naming a file is your word that it may be run; driver and workers read it."""
+    planner: bool = True
+    """Whether the planner role fills in the programs' parameters; else all are sampled and no teacher is asked."""
+    per_call: Positive = 8
+    """Parameter sets that one planner call gives."""
+
+
+with warnings.catch_warnings():
+    # pydantic warns that the key hides `BaseModel.construct`, its first version's method, which nobody calls here
+    warnings.filterwarnings("ignore", 'Field name "construct"', UserWarning)
+
+    class _Constructs(Part):
+        construct: ConstructConfig = ConstructConfig()  # type: ignore[assignment]
+
+
+class SupplyConfig(_Constructs):
     """How quotas are filled."""
 
-    order: Annotated[tuple[Literal["retrieve", "annotate"], ...], Field(min_length=1)] = ("annotate",)
+    order: Annotated[tuple[Literal["retrieve", "construct", "annotate"], ...], Field(min_length=1)] = ("annotate",)
     """Suppliers in turn: each is asked for what those before it left missing. retrieve finds samples of `support`,
-    annotate writes questions about images of `pool`."""
+    construct draws pictures by program, annotate writes questions about images that `annotate.start` says."""
+    annotate: AnnotateConfig = AnnotateConfig()
     retrieve: RetrieveConfig = RetrieveConfig()
     pass_rate: tuple[Fraction, Fraction] = (0.3, 0.8)
     """Band of the student's pass rate that is kept (DPE: 0.3-0.8), both ends included."""

@@ -22,6 +22,8 @@ from dpe_ray.ports import ChatDoor, EmbedderDoor, MapSpec, RowMapper
 from dpe_ray.taxonomy import UNSPECIFIED, Taxonomy
 from dpe_ray.types import Attribution, Diagnosis, ErrorRecord, Graded, Sample
 
+More = Callable[[Sequence[Graded]], Sequence[Sample]]
+"""Chooses the items of a second batch by what the first one showed."""
 Locate = Callable[[Sequence[Graded]], Awaitable[Sequence[ErrorRecord]]]
 """Finds the mistake in the rationales of wrong answers: one record per item that is worth one, `skills` still empty."""
 UNEXPLAINED = Attribution(NOT_JUDGED, "")
@@ -58,6 +60,7 @@ async def diagnose(
     prompts: Mapping[str, str] | None = None,
     explain: bool = True,
     embedder: EmbedderDoor | None = None,
+    more: More | None = None,
     votes: VoteSettings | None = None,
     locate: Locate | None = None,
     missing: MissingSettings = ONE_SKILL,
@@ -67,17 +70,20 @@ async def diagnose(
 
     Costs one student call and one analyst call per item, one judge call per failure and per answer that rules cannot
     decide. Without `explain` items stay `unspecified` in their categories and failures unattributed, which saves the
-    analyst's calls and the judge's per failure. `embedder` also merges skill names by vector. `votes` does without
-    gold answers. `locate` costs what it costs and one analyst call per error, `routes` one student call per item and
-    what `measure_needs` asks. Raises PoolError for an empty probe, ModelUnavailable when more than half of the items
-    could not be judged or analyst, judge or reader left more than half of theirs unanswered, ConfigError for votes
-    together with what compares with gold answers.
+    analyst's calls and the judge's per failure. `embedder` also merges skill names by vector. `more` items are
+    answered when the probe is. `votes` does without gold answers. `locate` costs what it costs and one analyst call
+    per error, `routes` one student call per item and what `measure_needs` asks. Raises PoolError for an empty
+    probe, ModelUnavailable when more than half of the items could not be judged or analyst, judge or reader left
+    more than half of theirs unanswered, ConfigError for votes together with what compares with gold answers.
     """
     _check(probe, votes, locate, routes)
     crew = Crew(student, judge, analyst, mapper, max_tokens, workers, concurrency, prompts or {})
     # 1  Answer and grade: by the reference, or by the student's own majority.
-    graded = await (_voted(probe, votes, crew) if votes else _graded(probe, crew))
+    graded = await _answered(probe, votes, crew)
     _require_judged(graded)
+    if more and (items := more(graded)):
+        graded += await _answered(items, votes, crew)
+        _require_judged(graded)
     # 2  Name the skill that each item needs.
     graded, tree = await _skilled(graded, taxonomy, embedder, crew) if explain else (_unskilled(graded), taxonomy)
     # 3  Ask why the failed ones failed.
@@ -115,16 +121,14 @@ def _require_judged(graded: Sequence[Graded]) -> None:
         )
 
 
-async def _graded(probe: Sequence[Sample], crew: Crew) -> tuple[Graded, ...]:
+async def _answered(probe: Sequence[Sample], votes: VoteSettings | None, crew: Crew) -> tuple[Graded, ...]:
+    if votes:
+        return vote(probe, await _drawn(probe, votes, crew), votes.least)
     return await answer_all(
         probe, crew.student, crew.judge, crew.mapper,
         max_tokens=crew.max_tokens, workers=crew.workers, concurrency=crew.concurrency,
         judge_file=crew.prompts.get("judge", ""),
     )  # fmt: skip
-
-
-async def _voted(probe: Sequence[Sample], votes: VoteSettings, crew: Crew) -> tuple[Graded, ...]:
-    return vote(probe, await _drawn(probe, votes, crew), votes.least)
 
 
 async def _drawn(samples: Sequence[Sample], settings: VoteSettings | RouteSettings, crew: Crew) -> dict[str, Draws]:

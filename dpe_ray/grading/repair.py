@@ -20,6 +20,7 @@ async def ask(model: ChatModel, request: ChatRequest, form: type[M]) -> M:
 
     Raises BadReply when the second does not parse either, and whatever the model raises.
     """
+    request = replace(request, reply_schema=form.model_json_schema())
     reply = await model.chat(request)
     try:
         return parse_reply(reply.texts[0], form)

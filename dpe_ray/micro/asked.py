@@ -5,6 +5,10 @@ from dataclasses import dataclass
 
 LABELS = {
     "planner": ("Wanted cells:",),
+    "cell planner": ("Cell:", "Exercise:", "Sample:"),
+    "image selector": ("Cell:", "Category:", "Must show:", "Plan:", "Edit:"),
+    "image editor": ("Cell:", "Category:", "Must show:", "Wish:"),
+    "program planner": ("Cell:",),
     "question writer": ("Cell:", "Question type:", "Plan:", "Refused before:"),
     "validator": ("Category:", "Question:", "Options:", "Proposed answer:"),
     "judge": ("Question:", "Options:", "Reference answer:", "Student's answer:"),

@@ -12,6 +12,7 @@ from typing import Any
 
 from dpe_ray.errors import BadRequest, ModelCutOff, ModelTimeout, ModelUnavailable, PoolError
 from dpe_ray.micro.asked import read_prompt
+from dpe_ray.micro.illustrators import ILLUSTRATORS
 from dpe_ray.micro.reader import CHOOSERS, lettered
 from dpe_ray.micro.roles import ROLES, Mind, OracleOptions, chance, pick
 from dpe_ray.micro.world import Scene
@@ -49,7 +50,8 @@ class OracleEngine:
 
     async def chat(self, request: EngineRequest) -> Sequence[Completion]:
         """[n] answers. Raises ModelUnavailable for an image that plays an outage."""
-        text, image = _first_user_turn(request)
+        text, images = _first_user_turn(request)
+        image = images[0]
         if chance(image, "outage") < self._options.outage_rate:
             kind, played = OUTAGES[pick(image, "kind of outage", size=len(OUTAGES))]
             raise kind(f"the oracle plays {played}")
@@ -61,7 +63,11 @@ class OracleEngine:
             return lettered(log_probs[::-1] if errs else log_probs, request, text)
         if request.logprobs or request.top_logprobs:
             raise BadRequest("oracle: as a writer it has no log-probabilities; ask without logprobs")
-        answers = [ROLES[asked.role](Mind(image, scene, self._options, i), asked) for i in range(request.n)]
+        if asked.role in ILLUSTRATORS:
+            shown = [self._truth.get(each) for each in images]
+            answers = [ILLUSTRATORS[asked.role](shown, asked)] * request.n
+        else:
+            answers = [ROLES[asked.role](Mind(image, scene, self._options, i), asked) for i in range(request.n)]
         if request.reply_schema is not None:
             _require_json(answers, asked.role)
         return tuple(_limited(answer, request) for answer in answers)
@@ -82,8 +88,8 @@ def _limited(text: str, request: EngineRequest) -> Completion:
     return Completion(" ".join(words[: request.max_tokens]), finished=not cut)
 
 
-def _first_user_turn(request: EngineRequest) -> tuple[str, str]:
-    """Text and SHA-256 of the first image of the first user turn: later ones only complain about the reply.
+def _first_user_turn(request: EngineRequest) -> tuple[str, list[str]]:
+    """Text and SHA-256 of the images of the first user turn: later ones only complain about the reply.
 
     Without an image the text's own hash stands for it: no scene belongs to that.
     """
@@ -91,7 +97,7 @@ def _first_user_turn(request: EngineRequest) -> tuple[str, str]:
     if not turns:
         raise BadRequest("oracle: messages hold no user turn")
     text, images = turns[0]
-    return text, hashlib.sha256(images[0] if images else text.encode()).hexdigest()
+    return text, [hashlib.sha256(shown).hexdigest() for shown in images or (text.encode(),)]
 
 
 def _read_truth(path: Path) -> dict[str, Scene]:

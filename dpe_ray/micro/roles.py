@@ -112,6 +112,11 @@ def _plan(mind: Mind, asked: Asked) -> str:
     return _json(image_category=scene.category, cell=cell, question_type=skill.kind, plan=plan)
 
 
+def _leave_open(mind: Mind, asked: Asked) -> str:
+    """The oracle knows pictures and no programs: an empty list leaves their parameters to be sampled."""
+    return _json(samples=[])
+
+
 def _write(mind: Mind, asked: Asked) -> str:
     scene = mind.scene
     if scene is None:
@@ -190,6 +195,7 @@ def _reason(mind: Mind, asked: Asked) -> str:
 
 ROLES: dict[str, Callable[[Mind, Asked], str]] = {
     "planner": _plan,
+    "program planner": _leave_open,
     "question writer": _write,
     "validator": _validate,
     "judge": _judge,

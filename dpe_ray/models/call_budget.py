@@ -3,9 +3,14 @@
 The client sits below the journal: a call that was answered before is free, so a resumed stage replays all that it paid.
 """
 
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
 from dpe_ray.errors import BudgetExceeded, DpeError
 from dpe_ray.models.journal import Asker, Call
 from dpe_ray.ports import CallBudget, ChatReply, ChatRequest
+
+T = TypeVar("T")
 
 
 class Calls:
@@ -41,11 +46,16 @@ class BoundedAsker:
         self._inner, self._budget = inner, budget
 
     async def ask(self, request: ChatRequest, call: Call) -> ChatReply:
-        """As `Asker.ask`; retries are one call, and a call without an answer is none. Raises BudgetExceeded."""
-        if not (allowance := await self._budget.take()):
-            raise BudgetExceeded("budget.teacher_calls: all calls that the run may make are spent")
-        try:
-            return await self._inner.ask(request, call)
-        except DpeError:
-            await self._budget.give_back(allowance)
-            raise
+        """As `Asker.ask`. Raises BudgetExceeded."""
+        return await bounded(self._budget, lambda: self._inner.ask(request, call))
+
+
+async def bounded(budget: CallBudget, ask: Callable[[], Awaitable[T]]) -> T:
+    """One call on the budget; retries are one, and a call without an answer is none. Raises BudgetExceeded."""
+    if not (allowance := await budget.take()):
+        raise BudgetExceeded("budget.teacher_calls: all calls that the run may make are spent")
+    try:
+        return await ask()
+    except DpeError:
+        await budget.give_back(allowance)
+        raise

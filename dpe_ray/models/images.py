@@ -3,6 +3,7 @@
 import base64
 import binascii
 import io
+import os
 import struct
 import threading
 import warnings
@@ -19,7 +20,7 @@ FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 MAX_BYTES = 32 * 2**20
 MAX_PIXELS = 50_000_000
 
-_DECODE_ERRORS = (
+DECODE_ERRORS = (
     OSError,
     SyntaxError,
     ValueError,
@@ -40,15 +41,19 @@ _filters = threading.Lock()
 
 
 def read_bytes(image: ImageRef | str) -> bytes:
-    """Fetch the stored bytes of an image, from a path or any fsspec URL. Raises PoolError when it cannot be read."""
+    """Fetch the stored bytes of an image, from a path or any fsspec URL. Raises PoolError when it cannot be read.
+
+    Of a file of more than `MAX_BYTES` one byte more than these, which `decode` refuses.
+    """
     uri = image.uri if isinstance(image, ImageRef) else image
     try:
         if "://" not in uri:
-            return Path(uri).read_bytes()
+            with Path(uri).open("rb") as file:
+                return file.read(min(os.fstat(file.fileno()).st_size, MAX_BYTES) + 1)
         import fsspec
 
-        with fsspec.open(uri, "rb") as file:
-            return bytes(file.read())
+        with fsspec.open(uri, "rb") as remote:
+            return bytes(remote.read(MAX_BYTES + 1))
     except (OSError, ValueError, ImportError) as error:
         raise PoolError(f"image {uri}: cannot be read ({error}); check that every node reaches this place") from error
 
@@ -61,14 +66,14 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
     if len(data) > MAX_BYTES:
         raise PoolError(f"image: {len(data)} bytes are more than {MAX_BYTES}; store a smaller file")
     try:
-        image = _open(data)
+        image = open_header(data)
         if image.width * image.height > max_pixels:
             raise PoolError(f"image: {image.width} x {image.height} pixels are more than {max_pixels}; scale it down")
         image.load()
         return _rgb(ImageOps.exif_transpose(image))
     except PoolError:
         raise
-    except _DECODE_ERRORS as error:
+    except DECODE_ERRORS as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise PoolError(f"image: is no readable {', '.join(FORMATS)} ({reason})") from error
 
@@ -76,8 +81,9 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
 def media_type(data: bytes) -> str:
     """`image/png` and so on, from the content. Raises PoolError for anything but `FORMATS`."""
     try:
-        return str(Image.MIME[_open(data).format or ""])
-    except _DECODE_ERRORS as error:
+        kind = open_header(data).format or ""
+        return str(Image.MIME["JPEG" if kind == "MPO" else kind])  # a JPEG that holds a camera's second view
+    except DECODE_ERRORS as error:
         raise PoolError(f"image: is no readable {', '.join(FORMATS)}") from error
 
 
@@ -99,10 +105,11 @@ def from_data_uri(text: str) -> bytes:
         raise PoolError(f"image: the data URI is no base64 ({error})") from error
 
 
-def _open(data: bytes) -> Image.Image:
+def open_header(data: bytes, formats: tuple[str, ...] = FORMATS) -> Image.Image:
+    """Size and format of an image, nothing decoded yet. Raises one of `DECODE_ERRORS`."""
     with _filters, warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        return Image.open(io.BytesIO(data), formats=FORMATS)
+        return Image.open(io.BytesIO(data), formats=formats)
 
 
 def _rgb(image: Image.Image) -> Image.Image:

@@ -11,14 +11,18 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
-from dpe_ray.errors import ModelError, ModelUnavailable, StoreError
+from dpe_ray.errors import EndpointDown, ModelError, ModelUnavailable, StoreError
 from dpe_ray.ports import ChatReply, ChatRequest
 from dpe_ray.types import content_id
+
+LOOK_EVERY_S = 0.5
+"""How often a journal looks for what other processes wrote."""
 
 
 @dataclass
@@ -26,6 +30,8 @@ class Call:
     """One call while it runs."""
 
     attempts: int = 0
+    role: str = ""
+    """Who asks, as in its request."""
 
 
 class Asker(Protocol):
@@ -38,7 +44,8 @@ class Asker(Protocol):
 
 def call_key(request: ChatRequest, model: str, policy_version: int = 0) -> str:
     """Equal for equal requests to the same policy. Images count by content, not by place."""
-    fields = asdict(request)
+    fields = asdict(replace(request, reply_schema=None))
+    del fields["reply_schema"]
     fields["messages"] = [(m.role, m.text, [i.sha256 for i in m.images]) for m in request.messages]
     return content_id(fields, model, policy_version)
 
@@ -46,44 +53,55 @@ def call_key(request: ChatRequest, model: str, policy_version: int = 0) -> str:
 class Journal:
     """All finished calls of a folder, and this process's own file in it, opened with the first line.
 
-    Other processes write to the folder meanwhile: what one of them paid before it died is found here as well.
+    Other processes write to the folder meanwhile: what one of them paid before it died is found here as well. Belongs
+    to one event loop.
     """
 
-    def __init__(self, folder: str | Path, writer: str) -> None:
+    def __init__(self, folder: str | Path, writer: str, look_every_s: float = LOOK_EVERY_S) -> None:
         self._folder = Path(folder)
         self._writer = writer
-        self._lock = threading.Lock()
-        self._file = -1
+        self._look_every_s = look_every_s
+        self._reading, self._writing = threading.Lock(), threading.Lock()
+        self._path, self._file = Path(), -1
+        self._waiting: deque[_Waiting] = deque()
+        self._syncing: asyncio.Task[None] | None = None
         self._replies: dict[str, ChatReply] = {}
         self._read: dict[Path, int] = {}
-        """Bytes of whole lines read, by file."""
+        """Bytes of whole lines read, by file of another process."""
+        self._looked = time.monotonic()
         self._catch_up()
 
-    def find(self, key: str) -> ChatReply | None:
-        """Look up the reply of an equal call, or None; a miss reads what came to the folder. Outages are no answers."""
-        if key not in self._replies:
-            with self._lock:
-                self._catch_up()
+    async def find(self, key: str) -> ChatReply | None:
+        """Look up the reply of an equal call, or None. Outages are no answers.
+
+        A miss reads what came to the folder, at most every `look_every_s`: a call of a process that died is asked again
+        only after its death was noticed, which takes longer.
+        """
+        if key not in self._replies and time.monotonic() - self._looked >= self._look_every_s:
+            self._looked = time.monotonic()
+            await asyncio.to_thread(self._catch_up)
         return self._replies.get(key)
 
-    def append(self, line: dict[str, Any]) -> None:
-        """Put a line on the disk: written and synced when this returns. Raises StoreError."""
-        data = (json.dumps(line, ensure_ascii=False) + "\n").encode()
-        with self._lock:
-            try:
-                self._write(data)
-            except OSError as error:
-                self._close()  # the line may be torn: later ones go to a new file
-                raise StoreError(f"journal {self._folder}: cannot write ({error}); free space and resume") from error
+    async def append(self, line: dict[str, Any]) -> None:
+        """Put a line on the disk: written and synced when this returns. Raises StoreError.
+
+        Lines that come while others are synced wait, and then go together; one whose caller is cancelled goes as well.
+        """
+        synced = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Waiting(line, synced))
+        if self._syncing is None or self._syncing.done():
+            self._syncing = asyncio.create_task(self._sync())
+        await synced
 
     def close(self) -> None:
         """Close the file; a later line begins a new one."""
-        with self._lock:
+        with self._writing:
             self._close()
 
     def _catch_up(self) -> None:
         try:
-            self._read_on()
+            with self._reading:
+                self._read_on()
         except StoreError:
             raise
         except OSError as error:
@@ -91,26 +109,63 @@ class Journal:
 
     def _read_on(self) -> None:
         for path in _files(self._folder):
-            if path.stat().st_size > (start := self._read.get(path, 0)):
+            if path != self._path and path.stat().st_size > (start := self._read.get(path, 0)):
                 lines, self._read[path] = _read_lines(path, start)
-                for line in lines:
-                    if "error" not in line:
-                        self._replies.setdefault(line["key"], _reply(line))
+                self._learn(lines)
+
+    def _learn(self, lines: Iterable[dict[str, Any]]) -> None:
+        for line in lines:
+            if "error" not in line:
+                self._replies.setdefault(line["key"], _reply(line))
+
+    async def _sync(self) -> None:
+        try:
+            while self._waiting:
+                batch, error = await asyncio.to_thread(self._write_waiting)
+                for waiting in batch:
+                    if waiting.synced.done():  # its caller was cancelled
+                        continue
+                    if error:
+                        waiting.synced.set_exception(StoreError(error))
+                    else:
+                        waiting.synced.set_result(None)
+        except asyncio.CancelledError:
+            self._write_waiting()  # the loop ends: what was paid is kept
+            raise
+
+    def _write_waiting(self) -> tuple[list["_Waiting"], str]:
+        """Write and sync all lines that wait; gives them, and what went wrong."""
+        with self._writing:
+            batch = [self._waiting.popleft() for _ in range(len(self._waiting))]
+            lines = [waiting.line for waiting in batch]
+            try:
+                self._write("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode())
+            except OSError as error:
+                self._close()  # the last line may be torn: later ones go to a new file
+                return batch, f"journal {self._folder}: cannot write ({error}); free space and resume"
+        self._learn(lines)
+        return batch, ""
 
     def _write(self, data: bytes) -> None:
-        if self._file < 0:
+        if data and self._file < 0:
             self._folder.mkdir(parents=True, exist_ok=True)
             # no two processes, and no two lives of one process, share a file: only a last line can be torn
-            path = self._folder / f"{self._writer}-{os.getpid()}{secrets.token_hex(3)}.jsonl"
-            self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o644)
+            self._path = self._folder / f"{self._writer}-{os.getpid()}{secrets.token_hex(3)}.jsonl"
+            self._file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o644)
         while data:
             data = data[os.write(self._file, data) :]
-        os.fsync(self._file)
+        if self._file >= 0:
+            os.fdatasync(self._file)
 
     def _close(self) -> None:
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
+
+
+class _Waiting(NamedTuple):
+    line: dict[str, Any]
+    synced: asyncio.Future[None]
 
 
 class JournaledChat:
@@ -123,14 +178,14 @@ class JournaledChat:
     async def chat(self, request: ChatRequest) -> ChatReply:
         """As `ChatModel.chat`; `cached` when the journal answered."""
         key = call_key(request, self._model, self._policy_version)
-        if known := await asyncio.to_thread(self._journal.find, key):
+        if known := await self._journal.find(key):
             return replace(known, cached=True)
-        call, start = Call(), time.monotonic()
+        call, start = Call(role=request.role), time.monotonic()
         line = _head(request, key) | self._asked
         try:
             reply = replace(await self._inner.ask(request, call), call=key)
         except ModelError as error:
-            outage = isinstance(error, ModelUnavailable)
+            outage = isinstance(error, ModelUnavailable | EndpointDown)
             line |= {
                 "outage": outage,
                 "error": str(error),
@@ -139,7 +194,7 @@ class JournaledChat:
                 "completion_tokens": 0,
                 "seconds": _since(start),
             }
-            await asyncio.to_thread(self._journal.append, line)
+            await self._journal.append(line)
             raise
         digest = hashlib.sha256("\0".join(reply.texts).encode()).hexdigest()
         line |= {
@@ -153,7 +208,7 @@ class JournaledChat:
         }
         if request.top_logprobs:
             line["first_token"] = reply.first_token
-        await asyncio.to_thread(self._journal.append, line)
+        await self._journal.append(line)
         return reply
 
 

@@ -24,6 +24,8 @@ class ChatSpec(EndpointSpec):
     """Folder of the journal; empty: nothing is recorded and nothing answered from records."""
     policy_version: int | None = None
     """Version the endpoint must serve, for a model that is trained; part of every journal key."""
+    json_schema: bool = False
+    """The endpoint can hold a reply to a JSON schema; where a request has one, it is sent."""
     budget: CallBudget | None = None
     """Bounds the calls that the journal cannot answer; None: nothing does."""
 
@@ -45,11 +47,11 @@ class OpenAIChat:
 
     async def chat(self, request: ChatRequest) -> ChatReply:
         """As `ChatModel.chat`, without a journal: `call` is empty."""
-        return await self.ask(request, Call())
+        return await self.ask(request, Call(role=request.role))
 
     async def ask(self, request: ChatRequest, call: Call) -> ChatReply:
         """As `chat`; counts attempts. Raises PoolError when an image cannot be read."""
-        return await self._client.ask(partial(_payload, request, self._spec.model), partial(self._once, request), call)
+        return await self._client.ask(partial(_payload, request, self._spec), partial(self._once, request), call)
 
     async def _once(self, request: ChatRequest, client: "AsyncOpenAI", payload: dict[str, Any]) -> ChatReply:
         from openai.types.chat import ChatCompletion
@@ -84,9 +86,9 @@ class OpenAIChat:
         return BadRequest(f"models.{self._spec.name}: {what}")
 
 
-def _payload(request: ChatRequest, model: str) -> dict[str, Any]:
+def _payload(request: ChatRequest, spec: ChatSpec) -> dict[str, Any]:
     payload: dict[str, Any] = {
-        "model": model,
+        "model": spec.model,
         "messages": [_turn(m) for m in request.messages],
         "n": request.n,
         "temperature": request.temperature,
@@ -97,6 +99,9 @@ def _payload(request: ChatRequest, model: str) -> dict[str, Any]:
         payload["seed"] = request.seed
     if request.top_logprobs:
         payload |= {"logprobs": True, "top_logprobs": request.top_logprobs}
+    if request.reply_schema is not None and spec.json_schema:
+        named = {"name": request.role, "schema": request.reply_schema}
+        payload["response_format"] = {"type": "json_schema", "json_schema": named}
     return payload
 
 

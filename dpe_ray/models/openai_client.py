@@ -1,9 +1,11 @@
 """What all doors to OpenAI-compatible endpoints share. Speaks through the official package."""
 
 import asyncio
+import logging
 import os
 import random
 import re
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,13 +15,15 @@ from urllib.parse import urlsplit
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt
 
-from dpe_ray.errors import BadRequest, ConfigError, ModelUnavailable
+from dpe_ray.errors import BadRequest, ConfigError, EndpointDown, ModelUnavailable
 from dpe_ray.models.journal import Call
+from dpe_ray.models.pacing import DOWN_AFTER_S, Breaker, Clock, Places, StallWatch
 
 if TYPE_CHECKING:
     import openai
     from openai import AsyncOpenAI
 
+log = logging.getLogger(__name__)
 T = TypeVar("T")
 _LONGEST_WAIT = 120.0
 """Seconds; a Retry-After beyond it is cut, the next refusal counts as an attempt."""
@@ -46,7 +50,8 @@ class EndpointSpec:
     api_key_env: str = ""
     """Environment variable of the opening process that holds the key; empty for an endpoint without one."""
     concurrency: int = 32
-    """Calls in flight per opened client; a call that waits for its next attempt counts."""
+    """Most calls in flight per opened client; a call that waits for its next attempt counts. Fewer while the endpoint
+    is pressed too hard."""
     timeout_s: float = 60.0
     """Of one attempt, whole."""
     retries: int = 4
@@ -56,9 +61,13 @@ class EndpointSpec:
 
 
 class RetryingClient:
-    """Sends calls. Retries connection errors, time-outs, broken replies, 408, 409, 429 and 5xx."""
+    """Sends calls. Retries connection errors, time-outs, broken replies, 408, 409, 429 and 5xx.
 
-    def __init__(self, spec: EndpointSpec) -> None:
+    Has fewer in flight while the endpoint refuses or fails again and again, stops asking one that is down, and logs
+    when calls of a role hang.
+    """
+
+    def __init__(self, spec: EndpointSpec, clock: Clock = time.monotonic) -> None:
         """Raises ConfigError without the key that `spec` asks for."""
         from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
@@ -72,8 +81,9 @@ class RetryingClient:
         self._client = AsyncOpenAI(
             api_key=key, base_url=spec.base_url, max_retries=0, http_client=http, timeout=spec.timeout_s
         )
-        self._places = asyncio.Semaphore(spec.concurrency)
-        self._spec = spec
+        self._spec, self._clock = spec, clock
+        self._places, self._breaker = Places(spec.concurrency, clock), Breaker(clock)
+        self._watch = StallWatch(self._tell, clock)
 
     async def ask(
         self,
@@ -84,7 +94,7 @@ class RetryingClient:
         """Await `send(client, prepare())` until it succeeds; counts attempts.
 
         `prepare` runs in a thread, once, when the call has its place. Raises ModelUnavailable after all retries, and
-        for a broken reply, which `send` tells by raising it; BadRequest when refused.
+        for a broken reply, which `send` tells by raising it; BadRequest when refused; EndpointDown.
         """
         import openai
 
@@ -92,17 +102,16 @@ class RetryingClient:
             stop=stop_after_attempt(self._spec.retries + 1),
             wait=_wait,
             reraise=True,
-            retry=retry_if_exception(_transient),
+            retry=retry_if_exception(lambda error: _transient(error) and not self._breaker.is_open),
         )
         async with self._places:
             payload = await asyncio.to_thread(prepare)
             try:
-                async for attempt in retrying:
-                    with attempt:
-                        call.attempts += 1
-                        # the client's own time-out starts anew with every byte
-                        async with asyncio.timeout(self._spec.timeout_s):
-                            return await send(self._client, payload)
+                with self._watch.watching(call.role):
+                    async for attempt in retrying:
+                        with attempt:
+                            call.attempts += 1
+                            return await self._attempt(send, payload)
             except openai.APIStatusError as error:
                 if not _transient(error):
                     raise self._refused(error) from error
@@ -113,6 +122,32 @@ class RetryingClient:
                 raise self._unavailable(error, call) from error
         raise AssertionError("tenacity returns or raises")
 
+    async def _attempt(
+        self, send: Callable[["AsyncOpenAI", dict[str, Any]], Awaitable[T]], payload: dict[str, Any]
+    ) -> T:
+        import openai
+
+        began = self._clock()
+        try:
+            # the client's own time-out starts anew with every byte
+            async with asyncio.timeout(self._spec.timeout_s):
+                reply = await send(self._client, payload)
+        except (openai.APIError, TimeoutError, ValueError, ModelUnavailable) as error:
+            if not _transient(error):
+                self._breaker.succeeded()
+                raise
+            self._breaker.failed()
+            if _is_pressed(error) or self._breaker.is_repeated:
+                self._places.shrink(began)
+            raise
+        self._breaker.succeeded()
+        self._places.grow()
+        return reply
+
+    def _tell(self, role: str, calls: int, seconds: float) -> None:
+        name, url = self._spec.name, self._spec.base_url
+        log.warning("models.%s: %s: no call of %s ended for %.0f s, %d in flight", name, url, role, seconds, calls)
+
     def _refused(self, error: "openai.APIStatusError") -> BadRequest:
         spec = self._spec
         key = f"the key in ${spec.api_key_env}" if spec.api_key_env else "api_key_env: it names no key"
@@ -120,7 +155,12 @@ class RetryingClient:
         advice = f"; check {check}, then resume the run" if check else ""
         return BadRequest(f"models.{spec.name}: {spec.base_url} refused ({_why(error)}){advice}")
 
-    def _unavailable(self, error: BaseException, call: Call) -> ModelUnavailable:
+    def _unavailable(self, error: BaseException, call: Call) -> ModelUnavailable | EndpointDown:
+        if self._breaker.is_open:
+            return EndpointDown(
+                f"models.{self._spec.name}: {self._spec.base_url} is down: nothing came back for "
+                f"{DOWN_AFTER_S:.0f} s or more (last: {_why(error)}); start it again, then resume the run"
+            )
         return ModelUnavailable(
             f"models.{self._spec.name}: {self._spec.base_url} did not answer in {call.attempts} "
             f"attempts (last: {_why(error)}); check the endpoint, then resume the run"
@@ -135,6 +175,12 @@ def _transient(error: BaseException) -> bool:
     # a ValueError is a body that is no JSON: a proxy's error page or a cut reply
     broken = isinstance(error, openai.APIError | TimeoutError | ModelUnavailable | ValueError)
     return broken and not isinstance(error, BadRequest)
+
+
+def _is_pressed(error: BaseException) -> bool:
+    """Whether the endpoint says itself that it has too much to do."""
+    response = getattr(error, "response", None)
+    return response is not None and (response.status_code == 429 or "retry-after" in response.headers)
 
 
 def _wait(state: RetryCallState) -> float:

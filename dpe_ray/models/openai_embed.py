@@ -47,7 +47,7 @@ class OpenAIEmbedder:
 
     async def _embed(self, texts: list[str]) -> list[Vector]:
         payload = {"model": self._spec.model, "input": texts, "encoding_format": "float"}  # not all know base64
-        vectors = await self._client.ask(lambda: payload, _once, Call())
+        vectors = await self._client.ask(lambda: payload, _once, Call(role="embedder"))
         return [self._unit(vector) for vector in vectors]
 
     def _unit(self, vector: Sequence[float]) -> Vector:

@@ -12,20 +12,14 @@ from difflib import SequenceMatcher
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from dpe_ray.models.images import decode, read_bytes
+from dpe_ray.pool.duplicates import SAME_BITS, SAME_PIXELS, SIDE, pixel_distance, thumbnail
 from dpe_ray.types import ImageRef, Sample
 
-SAME_BITS = 4
-"""Of 64: the image alone is suspect, its pixels decide."""
 NEAR_BITS = 10
 """Of 64: image and question together are near."""
-SAME_PIXELS = 8.0
-"""Mean absolute difference of grey thumbnails, of 255: re-encoding, scaling and a light blur stay far below."""
 SAME_QUESTION = 0.9
 """Ratio of matching characters of normalised questions."""
-SIDE = 32
 
 
 @dataclass(frozen=True)
@@ -69,19 +63,15 @@ class HeldOut:
         bits = np.bitwise_count(self.hashes ^ np.uint64(int(image.phash, 16)))
         suspects = np.flatnonzero(bits <= SAME_BITS)
         if len(suspects):
-            difference = np.abs(self.thumbnails[suspects].astype(np.int16) - thumbnail(image)).mean(axis=(1, 2))
-            if difference.min() <= SAME_PIXELS:
-                return f"near duplicate of a held-out image ({bits[suspects[difference.argmin()]]} of 64 bits differ)"
+            own = thumbnail(image)
+            distances = [pixel_distance(own, held) for held in self.thumbnails[suspects]]
+            if min(distances) <= SAME_PIXELS:
+                nearest = suspects[int(np.argmin(distances))]
+                return f"near duplicate of a held-out image ({bits[nearest]} of 64 bits differ)"
         for at in np.flatnonzero(bits <= NEAR_BITS):
             if any(_alike(question, held) for held in self.questions[at]):
                 return f"image ({bits[at]} of 64 bits differ) and question are both near a held-out item"
         return None
-
-
-def thumbnail(image: ImageRef) -> NDArray[np.int16]:
-    """Grey values of the image scaled to 32 x 32, [32, 32], 0-255."""
-    small = decode(read_bytes(image)).convert("L").resize((SIDE, SIDE), Image.Resampling.BOX)
-    return np.asarray(small, dtype=np.int16)
 
 
 def normalised(question: str) -> str:

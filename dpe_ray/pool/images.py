@@ -19,13 +19,16 @@ class ImageStore:
 
     folder: Path
 
-    def put(self, data: bytes, origin: str = "pool", licence: str = "") -> ImageRef:
-        """Decode, hash and store one image. Raises PoolError when it is none, StoreError when it cannot be written."""
+    def put(self, data: bytes, origin: str = "pool", licence: str = "", source: str = "") -> ImageRef:
+        """Decode, hash and store one image, and note where it comes from.
+
+        Raises PoolError when it is none, StoreError when it cannot be written.
+        """
         picture = decode(data)
         sha256 = hashlib.sha256(data).hexdigest()
         path = self.folder / sha256
         if not path.exists():
-            _write(path, data)
+            _write(path, data, durable=origin in ("search", "edit"))
         return ImageRef(
             sha256=sha256,
             phash=str(imagehash.phash(picture)),
@@ -35,14 +38,19 @@ class ImageStore:
             uri=str(path),
             origin=origin,
             licence=licence,
+            source=source,
         )
 
 
-def _write(path: Path, data: bytes) -> None:
+def _write(path: Path, data: bytes, *, durable: bool) -> None:
+    """`durable`: on the disk when this returns, since it was fetched or paid for; others can be made again."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with NamedTemporaryFile(dir=path.parent, prefix=".", delete=False) as file:
             file.write(data)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         os.replace(file.name, path)
     except OSError as error:
         raise StoreError(f"{path.parent}: cannot be written ({error.strerror}); check space and rights") from error

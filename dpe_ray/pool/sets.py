@@ -3,90 +3,166 @@
 from collections.abc import Iterator
 from functools import cached_property
 from itertools import islice
-from random import Random
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 from dpe_ray.errors import PoolError
 from dpe_ray.models.images import decode
+from dpe_ray.pool.blocks import Block, find_blocks
+from dpe_ray.pool.cursor import BEGINNING, Cursor, Turn, read_lap
+from dpe_ray.pool.duplicates import SeenImages
 from dpe_ray.pool.images import ImageStore
-from dpe_ray.pool.readers import Address, Found, find_images, load_images
-from dpe_ray.seeds import child_seed
+from dpe_ray.pool.layouts.fields import PoolRow
+from dpe_ray.pool.rows import read_block
 from dpe_ray.types import ImageRef, Rejection
 
-CHUNK = 32
-"""Images read together, so that a row group is opened once for all of them that it holds."""
 CHECKED = 64
 """Images that a check looks at before it says that none can be read."""
 
 
+class Drawn(NamedTuple):
+    """One row of the pool."""
+
+    image: ImageRef | Rejection
+    """Gate `image` or `duplicate`, slot = the row's number since the beginning."""
+    cursor: Cursor
+    """Behind this row."""
+
+
+class Draw:
+    """Images one by one, as they come; may be cut off anywhere and gone on behind any of them."""
+
+    def __init__(self, rows: Iterator[Drawn], start: Cursor) -> None:
+        self._rows, self._cursors = rows, [start]
+
+    def __iter__(self) -> Iterator[ImageRef | Rejection]:
+        return self
+
+    def __next__(self) -> ImageRef | Rejection:
+        drawn = next(self._rows)
+        self._cursors.append(drawn.cursor)
+        return drawn.image
+
+    def behind(self, count: int) -> Cursor:
+        """Where to go on when the first `count` of the images given so far are used up."""
+        return self._cursors[count]
+
+
 class ImagePool:
-    """Images of one source. Knows their addresses, holds no bytes."""
+    """Images of one source. Knows their blocks, holds no bytes."""
 
     def __init__(self, source: str, store: ImageStore) -> None:
         self._source, self._store = source, store
 
     @cached_property
-    def addresses(self) -> list[Address]:
-        """All images, in the order of the source. Raises PoolError when there is none."""
-        return find_images(self._source)
+    def blocks(self) -> list[Block]:
+        """Parts of the source: an image, a row group, a tar. Raises PoolError when there is none."""
+        return find_blocks(self._source)
 
     def check(self) -> None:
         """Look for images now rather than at the first draw. Raises PoolError when there is none, or none to be read.
 
         Costs one image where the first one is sound; gives up after `CHECKED`, spread over the pool.
         """
-        step = -(-len(self.addresses) // CHECKED)
-        some, reason = self.addresses[::step], ""
-        for address in some:
-            found = next(load_images([address]))
+        step = -(-len(self.blocks) // CHECKED)
+        rows = islice((row for block in self.blocks[::step] for row in read_block(block)), CHECKED)
+        looked, reason = 0, "no rows"
+        for looked, row in enumerate(rows, 1):
             try:
-                decode(found.data)
+                decode(_bytes(row))
             except PoolError as error:
-                reason = reason or f"{found.name}: {found.error or error}"
+                reason = f"{row.where}: {error}" if looked == 1 else reason
             else:
                 return
-        count = f"{len(some)} of {len(self.addresses)}"
-        raise PoolError(f"{self._source}: none of the images can be read, {count} looked at ({reason})")
+        raise PoolError(f"{self._source}: none of the images can be read, {looked} looked at ({reason})")
 
-    def draw(self, count: int, *, seed: int, cursor: int = 0) -> Iterator[ImageRef | Rejection]:
-        """Yield one result for each of `count` positions from `cursor` on, lazily; the next draw begins behind them.
+    def seen(self, stored: Path | None = None) -> SeenImages:
+        """What a pass has seen: nothing at its beginning, or what `SeenImages.save` wrote. Raises StoreError."""
 
-        A position whose image cannot be read, or was drawn before in this draw, yields a Rejection (gate `image` or
-        `duplicate`, slot = the position). Behind the last image the pool begins anew in another order, and duplicates
-        count anew. Equal arguments, equal results. Raises PoolError when a whole pass finds no image.
+        def place(sha256: str) -> str:
+            return str(self._store.folder / sha256)
+
+        return SeenImages.load(stored, place) if stored else SeenImages(place)
+
+    def read(self, *, seed: int, cursor: Cursor = BEGINNING, seen: SeenImages | None = None) -> Iterator[Drawn]:
+        """Yield the rows from the cursor on, one after the other, without end: a new pass takes another order.
+
+        A row whose image cannot be read, or is the same as one that was drawn before in this pass, is a Rejection.
+        `seen` holds the images of the pass before the cursor and goes on growing; without it nothing was seen. Equal
+        arguments, equal results. Raises PoolError when a whole pass finds no image.
         """
-        seen: set[str] = set()
-        last_good = cursor - 1
-        for position, found in enumerate(islice(self._read(seed, cursor), count), start=cursor):
-            if position % len(self.addresses) == 0:
-                seen.clear()
-            result = self._admit(position, found, seen)
-            if isinstance(result, ImageRef):
-                last_good = position
-            elif position - last_good >= len(self.addresses):
-                raise PoolError(f"{self._source}: no readable image among {len(self.addresses)} ({result.reason})")
-            yield result
-
-    def _read(self, seed: int, cursor: int) -> Iterator[Found]:
-        order = self._order(seed, cursor)
-        while chunk := list(islice(order, CHUNK)):
-            yield from load_images(chunk)
-
-    def _order(self, seed: int, cursor: int) -> Iterator[Address]:
-        lap, start = divmod(cursor, len(self.addresses))
+        seen = self.seen() if seen is None else seen
+        whole = cursor == Cursor(cursor.rows, cursor.lap)
         while True:
-            order = list(range(len(self.addresses)))
-            Random(child_seed(seed, "pool", lap)).shuffle(order)
-            yield from (self.addresses[i] for i in order[start:])
-            lap, start = lap + 1, 0
+            found = 0
+            refused: Rejection | None = None
+            for turn in read_lap(self.blocks, seed, cursor):
+                image = self._admit(turn, seen)
+                cursor = turn.cursor
+                if isinstance(image, Rejection):
+                    refused = image
+                else:
+                    found += 1
+                yield Drawn(image, cursor)
+            if whole and not found:
+                why = refused.reason if refused else "it is empty"
+                raise PoolError(f"{self._source}: no readable image in {len(self.blocks)} files or parts ({why})")
+            cursor, whole = Cursor(cursor.rows, cursor.lap + 1), True
+            seen.clear()
 
-    def _admit(self, slot: int, found: Found, seen: set[str]) -> ImageRef | Rejection:
-        if found.error:
-            return Rejection(slot, "image", f"{found.name}: {found.error}")
+    def captions(self) -> Iterator[tuple[str, str]]:
+        """What a search can find: rows, as `take` reads them, and the texts about their images; no image is read.
+
+        A file without a text is known by its folder and name.
+        """
+        for number, block in enumerate(self.blocks):
+            for row, read in enumerate(read_block(block, bare=True)):
+                known_by = (
+                    " ".join(PurePosixPath(block.file).with_suffix("").parts[-2:]) if block.kind == "file" else ""
+                )
+                if text := read.caption or known_by:
+                    yield f"{number}:{row}", text
+
+    def check_captions(self) -> None:
+        """Look for a text that a search can find. Raises PoolError when no image has one; reads no image."""
+        if next(self.captions(), None) is None:
+            raise PoolError(
+                f"{self._source}: no image has a caption, title or tag, so nothing can be searched for; add such a "
+                "column, or set tools.search.source: web or supply.annotate.start: image"
+            )
+
+    def take(self, row: str) -> ImageRef | Rejection:
+        """Read the image of a row that `captions` named; a Rejection (slot 0) when it cannot be read."""
+        number, _, at = row.partition(":")
+        found = next(read_block(self.blocks[int(number)], int(at)), None)
         try:
-            image = self._store.put(found.data)
+            if found is None:
+                raise PoolError(f"{self.blocks[int(number)].file}: has no row {at} any more")
+            return self._stored(found)
         except PoolError as error:
-            return Rejection(slot, "image", f"{found.name}: {error}")
-        if image.sha256 in seen:
-            return Rejection(slot, "duplicate", f"{found.name}: the same bytes were drawn before")
-        seen.add(image.sha256)
+            return Rejection(0, "image", f"{found.where}: {error}" if found else str(error))
+
+    def draw(self, *, seed: int, cursor: Cursor = BEGINNING, seen: SeenImages | None = None) -> "Draw":
+        """As `read`, image by image; the draw knows the cursor behind each of them."""
+        return Draw(self.read(seed=seed, cursor=cursor, seen=seen), cursor)
+
+    def _admit(self, turn: Turn, seen: SeenImages) -> ImageRef | Rejection:
+        row, slot = turn.row, turn.cursor.rows - 1
+        try:
+            image = self._stored(row)
+            same = seen.why_same(image)
+        except PoolError as error:
+            return Rejection(slot, "image", f"{row.where}: {error}")
+        if same:
+            return Rejection(slot, "duplicate", f"{row.where}: {same}")
+        seen.add(image, slot)
         return image
+
+    def _stored(self, row: PoolRow) -> ImageRef:
+        return self._store.put(_bytes(row), licence=row.licence, source=row.where)
+
+
+def _bytes(row: PoolRow) -> bytes:
+    if row.error:
+        raise PoolError(row.error)
+    return row.data

@@ -8,9 +8,9 @@ from dpe_ray.diagnose.missing import MissingSettings
 from dpe_ray.diagnose.mistakes.locate import error_record, locate_mistakes
 from dpe_ray.diagnose.mistakes.methods import LocateSettings
 from dpe_ray.diagnose.routes import RouteSettings
-from dpe_ray.diagnose.stage import Locate, diagnose
+from dpe_ray.diagnose.stage import Locate, More, diagnose
 from dpe_ray.diagnose.votes import VoteSettings
-from dpe_ray.ports import ChatDoor, RowMapper
+from dpe_ray.ports import ChatDoor, EmbedderDoor, RowMapper
 from dpe_ray.taxonomy import load_taxonomy
 from dpe_ray.types import Diagnosis, ErrorRecord, Graded, Sample
 
@@ -27,8 +27,14 @@ async def diagnose_policy(
     *,
     zoomed: Path,
     seed: int,
+    more: More | None = None,
+    embedder: EmbedderDoor | None = None,
 ) -> tuple[Diagnosis, tuple[Graded, ...]]:
-    """As `diagnose.stage.diagnose`, by the keys of `diagnose`; `zoomed` is where enlarged pictures are kept."""
+    """As `diagnose.stage.diagnose`, by the keys of `diagnose`.
+
+    `zoomed` is where enlarged pictures are kept, `more` chooses a second batch of items, `embedder` opens
+    what `diagnose.embedder` names.
+    """
     chosen = config.diagnose
     return await diagnose(
         policy_version,
@@ -41,9 +47,11 @@ async def diagnose_policy(
         max_tokens=config.answer.max_tokens,
         failures_per_cell=chosen.failures_per_cell,
         workers=(config.supply.workers.min, config.supply.workers.max),
-        concurrency=config.supply.concurrency,
+        concurrency=config.answer.concurrency,
         prompts=config.prompts,
         explain=chosen.method != "answer_switch",
+        embedder=embedder,
+        more=more,
         votes=VoteSettings(chosen.answers, seed=seed) if chosen.votes else None,
         locate=None if chosen.method == "categories" else locator(door("reader"), mapper, config, seed),
         missing=MissingSettings(chosen.skills_per_error, chosen.locate != "none", chosen.analysis),
@@ -63,7 +71,7 @@ def locator(reader: ChatDoor, mapper: RowMapper, config: RunConfig, seed: int) -
             mapper,
             settings,
             workers=(config.supply.workers.min, config.supply.workers.max),
-            concurrency=config.supply.concurrency,
+            concurrency=config.answer.concurrency,
             prompt_file=config.prompts.get("reader", ""),
         )
         return [error_record(graded, found[graded.sample.id]) for graded in failed]

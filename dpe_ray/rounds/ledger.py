@@ -10,8 +10,11 @@ from dpe_ray.config import RunConfig
 from dpe_ray.models.journal import read_journal
 from dpe_ray.rounds.record import Cost
 from dpe_ray.rounds.store import write_text
+from dpe_ray.supply.tools.recorded import OPERATIONS, PAINTING, SEARCH
 
 STUDENT = "student"
+TOOLS = (SEARCH, OPERATIONS)
+"""Roles in the journal behind which no model stands: they are no calls, and cost nothing."""
 SUPPORT = "support"
 """Journal stage of the support set's skills: asked once for a run, and paid by the round that first needs them."""
 
@@ -34,7 +37,7 @@ _SUMMED = ("paid", "attempts", "prompt_tokens", "completion_tokens", "seconds")
 
 
 def read_calls(journal: Path) -> list[dict[str, Any]]:
-    """One entry per stage and call key, texts left out: a finished line when there is one.
+    """One entry per stage and call key, texts left out: a finished line when there is one. Tools keep their results.
 
     `paid` counts the finished lines: two workers may pay the same call. Attempts, tokens and seconds are summed, those
     of outages included; `images` is per call.
@@ -42,7 +45,9 @@ def read_calls(journal: Path) -> list[dict[str, Any]]:
     calls: dict[tuple[str, str], dict[str, Any]] = {}
     for folder in sorted(journal.glob("*/")):
         for line in read_journal(folder):
-            line.pop("texts", None)
+            texts = line.pop("texts", ())
+            if line["role"] in (*TOOLS, PAINTING):
+                line["results"] = [json.loads(text) for text in texts]
             line |= {"stage": folder.name, "paid": int("error" not in line)}
             earlier = calls.get(at := (folder.name, line["key"]), {})
             kept = line if line["paid"] or not earlier else earlier
@@ -60,7 +65,7 @@ def cost(calls: Iterable[Mapping[str, Any]], prices: Mapping[str, Price], stage_
     """Sum the calls of the stages whose name begins with the prefix; `prices` by entry of `models`."""
     total = Cost()
     for call in calls:
-        if not call["stage"].startswith(stage_prefix):
+        if not call["stage"].startswith(stage_prefix) or call["role"] in TOOLS:
             continue
         price = prices.get(call["endpoint"], Price())
         usd = (call["prompt_tokens"] * price.input + call["completion_tokens"] * price.output) / 1e6

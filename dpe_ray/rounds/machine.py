@@ -1,11 +1,12 @@
 """What the stages of a round ask for, and the calls that are left to them."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from dpe_ray.ports import CallBudget, ChatDoor, EmbedderDoor, PolicyUpdater, QuotaBook, RowMapper
 from dpe_ray.rounds.ledger import cost, read_calls
 from dpe_ray.rounds.store import RunFolder
+from dpe_ray.supply.retrieve.shards import IndexParts, PartsHere
 from dpe_ray.types import PolicyRef
 
 
@@ -25,6 +26,8 @@ class Machine:
     updater: PolicyUpdater
     publish: Callable[[PolicyRef], Awaitable[None]]
     """Serve this policy from now on."""
+    parts: IndexParts = field(default_factory=PartsHere)
+    """Where an index in parts lives."""
 
 
 async def grant(calls: CallBudget, run: RunFolder, allowed: int, stage: str) -> int:

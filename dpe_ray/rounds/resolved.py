@@ -13,6 +13,7 @@ OPERATIONAL = (
     "models.*.replicas.*",
     "models.*.num_cpus",
     "models.*.num_gpus",
+    "answer.concurrency",
     "supply.workers.*",
     "train.num_cpus",
     "budget.*",

@@ -1,5 +1,6 @@
 """The results of one round, typed: how each stage's product is kept in the round's folder and loaded again."""
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import TypeVar
@@ -50,6 +51,20 @@ class RoundResults:
         record = replace(record, seconds=self.folder.seconds(), cost=spent)
         self.folder.save_json("record", record)
         return record
+
+    def band_yields(self) -> dict[str, float]:
+        """Share of each cell's candidates of earlier rounds that lay in the pass-rate band, 0-1, where any were asked.
+
+        Whoever reads it knows that an earlier policy answered: what has been learned since lies in the band less often.
+        """
+        passed: Counter[str] = Counter()
+        missed: Counter[str] = Counter()
+        for folder in map(self._run.round, range(1, self._index)):
+            if folder.has("supply"):  # what is retrieved was never asked, or only what lies in the band was
+                made = (s for s in folder.load_samples() if s.provenance.source != "retrieved")
+                passed.update(sample.provenance.cell for sample in made)
+                missed.update(r.cell for r in folder.load_rejected() if r.gate == "pass_rate")
+        return {cell: passed[cell] / (passed[cell] + missed[cell]) for cell in sorted(passed.keys() | missed.keys())}
 
     def _save_diagnosis(self, made: tuple[Diagnosis, tuple[Graded, ...]]) -> None:
         self.folder.save_verdicts("probe", made[1])

@@ -36,7 +36,8 @@ async def run_round(
     # 2  Where does the policy fail?
     diagnosis, _ = await step(results.diagnosis, lambda: stages.diagnose(policy, index))
     # 3  What should be added, and how much of it?
-    plan = await step(results.plan, lambda: make_plan(diagnosis, config.plan, taught=teachable(config.train)))
+    taught = teachable(config.train)
+    plan = await step(results.plan, lambda: make_plan(diagnosis, config.plan, results.band_yields(), taught))
     # 4  Annotate until the quotas are full.
     supplied = await step(results.supply, lambda: stages.supply(policy, plan, index))
     if not supplied.samples:

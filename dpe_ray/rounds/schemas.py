@@ -12,6 +12,8 @@ _IMAGE = pa.struct(
         ("uri", pa.string()),
         ("origin", pa.string()),
         ("licence", pa.string()),
+        ("source", pa.string()),
+        ("query", pa.string()),
     ]
 )
 _ANSWER = pa.struct(
@@ -26,7 +28,14 @@ _STEP = pa.struct(
     [("role", pa.string()), ("prompt_version", pa.string()), ("model", pa.string()), ("call", pa.string())]
 )
 _PROVENANCE = pa.struct(
-    [("source", pa.string()), ("round", pa.int32()), ("cell", pa.string()), ("steps", pa.list_(_STEP))]
+    [
+        ("source", pa.string()),
+        ("round", pa.int32()),
+        ("cell", pa.string()),
+        ("steps", pa.list_(_STEP)),
+        ("recipe", pa.string()),
+        ("parents", pa.list_(_IMAGE)),
+    ]
 )
 _DIFFICULTY = pa.struct([("pass_rate", pa.float64()), ("n", pa.int32()), ("policy_version", pa.int32())])
 

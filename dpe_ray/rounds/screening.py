@@ -30,7 +30,7 @@ async def screened(
         max_tokens=config.answer.max_tokens,
         seed=child_seed(config.seed, "screen", policy_version),
         workers=(settings.workers.min, settings.workers.max),
-        concurrency=settings.concurrency,
+        concurrency=config.answer.concurrency,
     )
     if 2 * len(drawn) < len({sample.id for sample in samples}):
         raise ModelUnavailable(f"support: the student answered {len(drawn)} of {len(samples)} samples; resume the run")

@@ -1,10 +1,12 @@
 """The image and sample sets of a run, read and checked before anything is asked or trained."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from dpe_ray.config import RunConfig
+from dpe_ray.diagnose.adaptive import second_probe
+from dpe_ray.diagnose.probe import select_probe
 from dpe_ray.evaluate.suites import Suite, check_disjoint, suite_of
 from dpe_ray.pool.contamination import HeldOut
 from dpe_ray.pool.images import ImageStore
@@ -12,7 +14,8 @@ from dpe_ray.pool.samples import read_samples
 from dpe_ray.pool.sets import ImagePool
 from dpe_ray.pool.sources import resolve
 from dpe_ray.rounds.store import RunFolder
-from dpe_ray.types import Sample
+from dpe_ray.seeds import child_seed
+from dpe_ray.types import Graded, Sample
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,8 @@ class Sets:
         """Sizes in a few words."""
         sizes = {name: len(getattr(self, name)) for name in ("support", "probe", "gate", "final")}
         told = ", ".join(f"{name} {n}" for name, n in sizes.items())
-        return f"pool {len(self.pool.addresses)} images, {told}; {self.support_refused} of support near held-out ones"
+        pool = f"pool of {len(self.pool.blocks)} files or parts"
+        return f"{pool}, {told}; {self.support_refused} of support near held-out ones"
 
 
 def load_sets(config: RunConfig, run: RunFolder) -> Sets:
@@ -70,3 +74,18 @@ def load_sets(config: RunConfig, run: RunFolder) -> Sets:
     held_out = HeldOut.build((*probe, *gate, *final))
     clean = tuple(sample for sample in support if held_out(sample) is None)
     return Sets(pool, clean, len(support) - len(clean), probe, gate, final, names, held_out)
+
+
+def round_probe(config: RunConfig, sets: Sets, index: int) -> tuple[Sample, ...]:
+    """The probe items of a round, without those of a second batch."""
+    return select_probe(sets.probe, config.probe.size, child_seed(config.seed, "probe", index))
+
+
+def second_batch(config: RunConfig, sets: Sets, index: int, graded: Sequence[Graded]) -> tuple[Sample, ...]:
+    """`probe.second` further items of a round, by category where the accuracy in `graded` is least certain."""
+    counts: dict[str, tuple[int, int]] = {}
+    for g in graded:
+        judged, right = counts.get(g.sample.category, (0, 0))
+        counts[g.sample.category] = judged + g.verdict.judged, right + (g.verdict.judged and g.verdict.correct)
+    asked = {g.sample.id for g in graded}
+    return second_probe(sets.probe, asked, counts, config.probe.second, child_seed(config.seed, "probe", index))

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 from dpe_ray.config import RunConfig
 from dpe_ray.diagnose.probe import select_probe
@@ -13,7 +14,7 @@ from dpe_ray.rounds.diagnosing import diagnose_policy
 from dpe_ray.rounds.machine import Machine, grant
 from dpe_ray.rounds.results import earlier_answers
 from dpe_ray.rounds.round import RoundStages
-from dpe_ray.rounds.sets import Sets
+from dpe_ray.rounds.sets import Sets, round_probe, second_batch
 from dpe_ray.rounds.store import RunFolder
 from dpe_ray.rounds.supplying import Suppliers
 from dpe_ray.seeds import child_seed
@@ -44,12 +45,14 @@ class _Bound:
         await self._machine.publish(policy)
         return await diagnose_policy(
             policy.version,
-            select_probe(self._sets.probe, config.probe.size, child_seed(config.seed, "probe", index)),
+            round_probe(config, self._sets, index),
             lambda role: self._door(role, stage, policy),
             self._machine.mapper,
             config,
             zoomed=self._run.path / "zoomed",
             seed=child_seed(config.seed, "diagnosis", index),
+            embedder=self._machine.embedder(named) if (named := config.diagnose.embedder) else None,
+            more=partial(second_batch, config, self._sets, index) if config.probe.second else None,
         )
 
     async def supply(self, policy: PolicyRef, plan: DataPlan, index: int) -> Supplied:
@@ -59,6 +62,7 @@ class _Bound:
         earlier = [sample_key(sample) for i in range(1, index) for sample in self._run.round(i).load_samples()]
         supplied = await supply(plan, order, set(earlier))
         _require_teacher(supplied)
+        self._suppliers.close(supplied, index)
         return supplied
 
     async def finetune(self, policy: PolicyRef, samples: Sequence[Sample], plan: DataPlan, index: int) -> TrainResult:
@@ -91,7 +95,7 @@ class _Bound:
             self._machine.mapper,
             max_tokens=self._config.answer.max_tokens,
             workers=self._workers,
-            concurrency=self._config.supply.concurrency,
+            concurrency=self._config.answer.concurrency,
             judge_file=self._config.prompts.get("judge", ""),
         )
         _require_answers(graded, suite)

@@ -25,8 +25,10 @@ from dpe_ray.runtime.serve_route import last_line
 
 log = logging.getLogger(__name__)
 
-CALLS_PER_ACTOR = 4
-"""Batches in flight per actor: more and smaller batches keep a slow row from holding back its neighbours."""
+BATCHES_PER_ACTOR = 4
+"""Batches that fill an actor: more and smaller ones keep a slow row from holding back its neighbours."""
+CALLS_PER_ACTOR = BATCHES_PER_ACTOR + 2
+"""Batches in an actor. Those beyond its places have their rows at hand: a place that gets free is taken at once."""
 _QUEUED_PER_ACTOR = 2 * CALLS_PER_ACTOR
 """Batches that an actor runs or has waiting."""
 _LARGEST_BATCH = 16
@@ -40,19 +42,21 @@ class RowWorker:
     def __init__(self, spec: MapSpec, feed: Any, map_id: str) -> None:
         self._spec, self._feed, self._map_id = spec, feed, map_id
         self._work: Any = None
+        self._places = asyncio.Semaphore(spec.concurrency)
 
     async def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
         """Map the rows of one batch of numbers."""
         numbers = [int(number) for number in batch["id"]]
-        results = await asyncio.gather(*map(self._fetched, numbers))
-        there = [(number, result) for number, result in zip(numbers, results, strict=True) if result is not None]
-        return {"id": [number for number, _ in there], "row": [pickle.dumps(result) for _, result in there]}
+        rows = await self._feed.get.remote(self._map_id, numbers)
+        there = [(number, row) for number, row in zip(numbers, rows, strict=True) if row is not None]
+        results = await asyncio.gather(*[self._result(row) for _, row in there])
+        return {"id": [number for number, _ in there], "row": [pickle.dumps(result) for result in results]}
 
-    async def _fetched(self, number: int) -> Row | DpeError | None:
-        data = await self._feed.get.remote(self._map_id, number)
-        return None if data is None else await self._result(pickle.loads(data))
+    async def _result(self, row: bytes) -> Row | DpeError:
+        async with self._places:
+            return await self._mapped(pickle.loads(row))
 
-    async def _result(self, row: Row) -> Row | DpeError:
+    async def _mapped(self, row: Row) -> Row | DpeError:
         """Map one row; an error travels as a value, since Ray's wrappers lose what it was.
 
         The function is built for the first row, in the actor's event loop, and its errors travel in the same way.
@@ -84,7 +88,8 @@ class DataMapper:
         """
         loop, queue = asyncio.get_running_loop(), asyncio.Queue[Row | BaseException | None]()
         batch = _batch_size(spec)
-        feeder = Feeder(self._feed, secrets.token_hex(4), rows, 2 * spec.workers[1] * _QUEUED_PER_ACTOR * batch)
+        ahead = 2 * spec.workers[1] * _QUEUED_PER_ACTOR * batch
+        feeder = Feeder(self._feed, secrets.token_hex(4), rows, ahead, batch)
 
         def read() -> None:
             try:
@@ -141,12 +146,12 @@ class DataMapper:
             for mapped in dataset.iter_batches(batch_size=None, prefetch_batches=0):
                 if feeder.closed:
                     return
-                for number, row in zip(mapped.get("id", ()), mapped.get("row", ()), strict=True):
-                    feeder.finish(int(number))
+                feeder.finish([int(number) for number in mapped.get("id", ())])
+                for row in mapped.get("row", ()):
                     yield pickle.loads(row)
                 if feeder.done():
                     return
 
 
 def _batch_size(spec: MapSpec) -> int:
-    return max(1, min(_LARGEST_BATCH, spec.concurrency // CALLS_PER_ACTOR))
+    return max(1, min(_LARGEST_BATCH, spec.concurrency // BATCHES_PER_ACTOR))

@@ -83,7 +83,7 @@ def _pool(source: str) -> Finding:
         pool.check()
     except DpeError as error:
         return Finding("pool", str(error), ok=False)
-    return Finding("pool", f"{len(pool.addresses)} images or rows, and the pictures looked at can be read")
+    return Finding("pool", f"{len(pool.blocks)} files or parts of files, and the pictures looked at can be read")
 
 
 def _room(config: RunConfig) -> Iterator[Finding]:

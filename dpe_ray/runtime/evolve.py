@@ -103,6 +103,7 @@ def _machine(
     from dpe_ray.runtime.rollout_pool import ServeRolloutPool
     from dpe_ray.runtime.serve_app import publish
     from dpe_ray.runtime.serve_route import ServeRoute
+    from dpe_ray.runtime.sharded_index import ActorParts
     from dpe_ray.runtime.train_job import RayPolicyUpdater, method_settings
 
     calls = start_calls()
@@ -126,6 +127,7 @@ def _machine(
             **endpoint(name),
             journal=str(run.journal(stage)),
             policy_version=policy_version if name == STUDENT else None,
+            json_schema=models[name].json_schema,
             budget=None if role == STUDENT else calls,
         )
 
@@ -147,4 +149,5 @@ def _machine(
         use_gpu=train.use_gpu,
         torch_threads=config.runtime.torch_threads,
     )
-    return Machine(DataMapper(session.DATA_WORKER_CPUS), door, embedder, start_book, calls, updater, publish_policy)
+    mapper = DataMapper(session.DATA_WORKER_CPUS)
+    return Machine(mapper, door, embedder, start_book, calls, updater, publish_policy, ActorParts())

@@ -18,6 +18,7 @@ from dpe_ray.errors import ConfigError
 from dpe_ray.models.engines import engine_names
 from dpe_ray.models.prompts import PromptFile
 from dpe_ray.pool.sources import GROUP, PREFIX
+from dpe_ray.supply.tools.edit_limits import load_limits
 from dpe_ray.taxonomy import load_taxonomy
 
 
@@ -48,6 +49,10 @@ def look(config: RunConfig, *, joined: bool) -> Iterator[Finding]:
         yield _source(key, source)
     if config.taxonomy:
         yield _taxonomy(config.taxonomy)
+    if config.tools.edit.limits:
+        yield _limits(config.tools.edit.limits)
+    if "construct" in config.supply.order:
+        yield _programs(config.supply.construct.programs)
     for name, model in config.models.items():
         if model.engine and model.source.startswith(PREFIX):
             yield _builtin(f"models.{name}.source", model.source)
@@ -115,18 +120,44 @@ def _taxonomy(path: str) -> Finding:
     return Finding("taxonomy", f"{path} can be read")
 
 
+def _limits(path: str) -> Finding:
+    try:
+        load_limits(path)
+    except ConfigError as error:
+        return Finding("tools.edit.limits", str(error).removeprefix("edit limits "), ok=False)
+    return Finding("tools.edit.limits", f"{path} can be read")
+
+
+def _programs(wanted: tuple[str, ...]) -> Finding:
+    """Load them: only then is it known that each can draw, ask and check. They run in this process as in workers."""
+    from dpe_ray.supply.construct.registry import PROGRAMS_KEY, load_programs  # with matplotlib and scipy
+
+    try:
+        programs = load_programs(wanted)
+    except ConfigError as error:
+        return Finding(PROGRAMS_KEY, str(error).removeprefix(f"{PROGRAMS_KEY}: "), ok=False)
+    categories = sorted({category for program in programs.values() for category in program.categories})
+    return Finding(PROGRAMS_KEY, f"{', '.join(programs)} can be loaded; they draw {', '.join(categories)}")
+
+
 def _of_workers(config: RunConfig) -> Iterator[Finding]:
     for name, file in config.prompts.items():
         if file:
             yield _prompt(name, file)
-    used = {config.model_of(role) for role in ROLES} | {config.supply.retrieve.embedder}
+    token = config.tools.search.token_env
+    if token:
+        yield _variable("tools.search.token_env", token, "a token of the image search")
+    used = {config.model_of(role) for role in ROLES} | {config.supply.retrieve.embedder, config.tools.edit.model}
     for name, model in config.models.items():
         if model.engine:
             yield _engine(f"models.{name}", model)
         elif model.api_key_env and name in used:
-            present = bool(os.environ.get(model.api_key_env))
-            told = "is set" if present else "is not set; export it with the key of this endpoint"
-            yield Finding(f"models.{name}.api_key_env", f"${model.api_key_env} {told}", present)
+            yield _variable(f"models.{name}.api_key_env", model.api_key_env, "the key of this endpoint")
+
+
+def _variable(key: str, name: str, content: str) -> Finding:
+    present = bool(os.environ.get(name))
+    return Finding(key, f"${name} {'is set' if present else f'is not set; export it with {content}'}", present)
 
 
 def _prompt(name: str, file: str) -> Finding:

@@ -1,5 +1,6 @@
 """Quota book and call budget as Ray actors: every annotation worker asks the same owner."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,7 +8,7 @@ from ray.exceptions import RayError
 
 from dpe_ray.errors import ClusterError
 from dpe_ray.models.call_budget import Calls
-from dpe_ray.ports import QuotaState
+from dpe_ray.ports import Place, QuotaState
 from dpe_ray.runtime.owner import owner
 from dpe_ray.runtime.serve_route import last_line
 from dpe_ray.supply.quota_book import Quotas
@@ -26,6 +27,14 @@ class ActorBook:
     async def reserve(self, cell: str, slot: int) -> bool:
         """As `QuotaBook.reserve`."""
         return await _ask(self.actor, "reserve", cell, slot)
+
+    async def assign(self, slot: int) -> Place | None:
+        """As `QuotaBook.assign`."""
+        return await _ask(self.actor, "assign", slot)
+
+    async def restore(self, places: Mapping[int, Place], numbers: Mapping[str, int]) -> None:
+        """As `QuotaBook.restore`."""
+        await _ask(self.actor, "restore", dict(places), dict(numbers))
 
     async def commit(self, slot: int, key: str, calls: int) -> str:
         """As `QuotaBook.commit`."""

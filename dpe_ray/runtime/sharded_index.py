@@ -6,14 +6,12 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import ray
-from numpy import float32
-from numpy.typing import NDArray
 from ray.exceptions import RayError
 
 from dpe_ray.errors import ClusterError
 from dpe_ray.runtime.serve_route import last_line
 from dpe_ray.supply.retrieve.bm25 import total
-from dpe_ray.supply.retrieve.dense import DenseIndex, Vector
+from dpe_ray.supply.retrieve.dense import DenseIndex, Vector, Vectors
 from dpe_ray.supply.retrieve.ranking import Hit
 from dpe_ray.supply.retrieve.shards import ShardedIndex
 from dpe_ray.supply.retrieve.sparse import SparseIndex
@@ -35,24 +33,23 @@ class ActorShard(Generic[Q]):
         return await _answer(self.actor.rank.remote(queries, limit))
 
 
-async def start_words(parts: Iterable[Mapping[str, str]]) -> ShardedIndex[str]:
-    """Index texts by id, one actor per part; scores are those of the whole set.
+class ActorParts:
+    """IndexParts over the nodes of a cluster, one actor per part."""
 
-    Parts may be read lazily: one at a time is held here. Two passes: every actor counts the words of its part, then all
-    weigh them by the sum. Raises ClusterError.
-    """
-    actors = [_start(SparseIndex, part) for part in parts]
-    whole = total(await asyncio.gather(*[_answer(actor.statistics.remote()) for actor in actors]))
-    shared = ray.put(whole)
-    await asyncio.gather(*[_answer(actor.weigh.remote(shared)) for actor in actors])
-    return ShardedIndex([ActorShard(actor) for actor in actors])
+    async def words(self, parts: Iterable[Mapping[str, str]]) -> ShardedIndex[str]:
+        """As `IndexParts.words`; one part at a time is held here.
 
+        Two passes: every actor counts the words of its part, then all weigh them by the sum. Raises ClusterError.
+        """
+        actors = [_start(SparseIndex, part) for part in parts]
+        whole = total(await asyncio.gather(*[_answer(actor.statistics.remote()) for actor in actors]))
+        shared = ray.put(whole)
+        await asyncio.gather(*[_answer(actor.weigh.remote(shared)) for actor in actors])
+        return ShardedIndex([ActorShard(actor) for actor in actors])
 
-async def start_vectors(
-    parts: Iterable[tuple[Sequence[str], NDArray[float32]]], least: float = 0.0
-) -> ShardedIndex[Vector]:
-    """Index ids and their unit vectors, one actor per part, as `DenseIndex`; give it to a `DenseRanker`."""
-    return ShardedIndex([ActorShard(_start(DenseIndex, ids, vectors, least)) for ids, vectors in parts])
+    async def vectors(self, parts: Iterable[Vectors]) -> ShardedIndex[Vector]:
+        """As `IndexParts.vectors`."""
+        return ShardedIndex([ActorShard(_start(DenseIndex, *part)) for part in parts])
 
 
 def _start(index: type, *args: object) -> Any:

@@ -89,6 +89,7 @@ def absolute(config: RunConfig) -> tuple[dict[str, Any], list[str]]:
     tree = config.model_dump(mode="json", exclude_unset=True)
     places = [(key, tree.get(key) or {}, "source") for key in ("pool", "support", "probe")]
     places += [("decision", tree["decision"], "suite"), ("", tree, "taxonomy")]
+    places += [("tools.edit", (tree.get("tools") or {}).get("edit") or {}, "limits")]
     places += [(f"final.{index}", suite, "suite") for index, suite in enumerate(tree.get("final", ()))]
     places += [("prompts", tree.get("prompts", {}), name) for name in config.prompts]
     places += [
@@ -96,13 +97,22 @@ def absolute(config: RunConfig) -> tuple[dict[str, Any], list[str]]:
         for name, model in tree["models"].items()
         if Path(model.get("source", "")).exists() or is_path(model.get("source", ""))
     ]
-    moved = []
+    moved = _absolute_programs(tree)
     for key, part, name in places:
         path = part.get(name) or ""
         if path and not path.startswith(("/", "~", PREFIX)) and "://" not in path:
             part[name] = os.path.abspath(path)
             moved.append(f"{key}.{name}".strip("."))
     return tree, moved
+
+
+def _absolute_programs(tree: dict[str, Any]) -> list[str]:
+    """The same for `path/to/file.py:ClassName`; built-in programs have names without a colon."""
+    programs = tree.get("supply", {}).get("construct", {}).get("programs", [])
+    moved = [at for at, program in enumerate(programs) if ":" in program and not program.startswith("/")]
+    for at in moved:
+        programs[at] = os.path.abspath(programs[at])
+    return [f"supply.construct.programs.{at}" for at in moved]
 
 
 def _line(error: BaseException) -> str:

@@ -2,9 +2,9 @@
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from dpe_ray.ports import QuotaState
+from dpe_ray.ports import Place, QuotaState
 
 CALLS_PER_SLOT = 4
 """What a slot is expected to cost: planner, question writer, validator, solver once each."""
@@ -29,6 +29,11 @@ class Quotas:
         self._places: dict[int, str] = {}
         """Slot -> cell of every reservation, whatever became of it."""
         self._slots = Counter[str]()
+        self._assigned: dict[int, Place] = {}
+        self._known: dict[int, Place] = {}
+        """Of `restore`: assigned once this slot comes again."""
+        self._numbers = Counter[str]()
+        """Cell -> first number that no place has."""
         self._committed: set[int] = set()
         self._keys: set[str] = set()
         self._accepted = Counter[str]()
@@ -52,6 +57,23 @@ class Quotas:
             self._places[slot] = cell
             self._slots[cell] += 1
         return self._places.get(slot) == cell
+
+    async def assign(self, slot: int) -> Place | None:
+        """As `QuotaBook.assign`."""
+        if slot not in self._assigned:
+            if not (cells := await self.begin(slot)):
+                return None
+            place = self._known.get(slot) or self._next_place(cells)
+            if not await self.reserve(place.cell, slot):
+                return None
+            self._assigned[slot] = place
+        self._in_flight.add(slot)
+        return self._assigned[slot]
+
+    async def restore(self, places: Mapping[int, Place], numbers: Mapping[str, int]) -> None:
+        """As `QuotaBook.restore`."""
+        self._known = dict(places)
+        self._numbers = Counter(dict(numbers))
 
     async def commit(self, slot: int, key: str, calls: int) -> str:
         """As `QuotaBook.commit`."""
@@ -87,6 +109,13 @@ class Quotas:
             closed_by="" if is_open else self._reason(),
             over=not is_open and not any(map(self._may_commit, self._in_flight)),
         )
+
+    def _next_place(self, cells: Sequence[str]) -> Place:
+        at_work = Counter(self._places[slot] for slot in self._in_flight if slot in self._places)
+        cell = min(cells, key=lambda cell: (self._accepted[cell] + at_work[cell]) / self._quotas[cell])
+        number = self._numbers[cell]
+        self._numbers[cell] += 1
+        return Place(cell, number)
 
     def _open(self) -> tuple[str, ...]:
         return () if self._is_spent() else self._unfilled()

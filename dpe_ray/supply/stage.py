@@ -41,6 +41,7 @@ def _merged(so_far: Supplied, part: Supplied, name: str) -> Supplied:
         shortfall=shortfall,
         closed_by=part.closed_by if shortfall else "quota",
         calls=so_far.calls + part.calls,
+        images=so_far.images + part.images,
         by_supplier={**so_far.by_supplier, name: SupplierYield(part.proposed, len(part.samples), part.calls)},
     )
 

@@ -37,10 +37,12 @@ class Supplied:
     """Teacher calls of the slots that ended."""
     by_supplier: dict[str, SupplierYield] = field(default_factory=dict)
     """In the order in which they were asked; filled in by the stage."""
+    images: int = 0
+    """Pool images that were used up: no later round is given them."""
 
 
 class Supplier(Protocol):
-    """One way to fill cells: retrieve, annotate."""
+    """One way to fill cells: retrieve, construct, annotate."""
 
     @property
     def name(self) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pad
+from torch.nn.functional import embedding, pad
 from torch.utils.checkpoint import checkpoint
 
 from dpe_ray.errors import TrainingError
@@ -124,7 +124,7 @@ class CompletionLogprobs(nn.Module):
             packed_row=row,
             use_cache=False,
         ).last_hidden_state
-        return states[0, row.before]
+        return embedding(row.before, states[0])
 
     def _positions(self, prompt: Inputs) -> Tensor:
         """[K, S] positions of a prompt's tokens: K is 3 for models that place pictures in time, height and width."""

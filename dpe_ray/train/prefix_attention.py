@@ -51,14 +51,18 @@ def attend(
     packed_row: PackedRow | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """Queries, keys and values [1, H, N, D] -> [1, N, H, D]; prompts see themselves, completions also their prompt."""
+    """What transformers calls: queries, keys and values [1, H, N, D] -> [1, N, H, D], or `sdpa` without a row."""
     if packed_row is None:
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
         )
-    row, heads = packed_row, query.shape[1]
+    return _attend(packed_row, query, key, value, scaling), None
+
+
+def _attend(row: PackedRow, query: Tensor, key: Tensor, value: Tensor, scaling: float | None) -> Tensor:
+    """Prompts see themselves, completions also their prompt."""
+    heads = query.shape[1]
     queries, keys, values = (states[0].transpose(0, 1).flatten(1) for states in (query, key, value))
-    seen = torch.cat([row.prompts[row.owners], row.completions], dim=1)
 
     def run(states: Tensor, places: Tensor) -> Tensor:
         taken = embedding(places, states).view(*places.shape, -1, query.shape[-1]).transpose(1, 2)
@@ -67,13 +71,12 @@ def attend(
     prompts = scaled_dot_product_attention(
         run(queries, row.prompts), run(keys, row.prompts), run(values, row.prompts), is_causal=True, scale=scaling
     )
-    own_keys, own_values = run(keys, seen), run(values, seen)
-    completions = _in_blocks(run(queries, row.completions), own_keys, own_values, row, scaling)
-    attended = [
-        prompts.transpose(1, 2)[row.prompt_tokens],
-        completions.transpose(1, 2)[row.completion_tokens],
+    completions = _in_blocks(run(queries, row.completions), run(keys, row.seen), run(values, row.seen), row, scaling)
+    parts = [
+        attended.transpose(1, 2).flatten(0, 1).index_select(0, slots)
+        for attended, slots in ((prompts, row.prompt_slots), (completions, row.completion_slots))
     ]
-    return torch.cat(attended)[None], None
+    return torch.cat(parts)[None]
 
 
 def _in_blocks(query: Tensor, key: Tensor, value: Tensor, row: PackedRow, scaling: float | None) -> Tensor:

@@ -22,7 +22,8 @@ class CellPlan:
     queries: tuple[str, ...] = ()
     """Missing skills in words, one per error, to retrieve by; empty: the skill's name stands for all."""
     need: Need = Need.ELICITABLE
-    """Decides how the cell is treated."""
+    """What it lacks: decides its weight under `plan.method: posterior` (what training cannot meet keeps the floor), and
+    whether its samples must lie in the pass-rate band."""
 
     @property
     def cell(self) -> str:

@@ -30,9 +30,13 @@ class ImageRef:
     uri: str
     """Where the bytes are: a path or any fsspec URL."""
     origin: str = "pool"
-    """pool, search or edit."""
+    """pool, search, edit or construct."""
     licence: str = ""
     """As the source stated it; empty when it stated none."""
+    source: str = ""
+    """Where it was found: file and row in the pool, the page on the web, or what was edited and how."""
+    query: str = ""
+    """What it was searched by; empty for one that nobody searched for."""
 
 
 class AnswerKind(StrEnum):
@@ -79,6 +83,10 @@ class Provenance:
     cell: str = ""
     """The `category/skill` whose quota it fills."""
     steps: tuple[AgentStep, ...] = ()
+    recipe: str = ""
+    """What makes a constructed sample again, as JSON: program, version, params, seed and base image; else empty."""
+    parents: tuple[ImageRef, ...] = ()
+    """Images that the sample's own was made of; none for one that was taken as it is."""
 
 
 @dataclass(frozen=True)

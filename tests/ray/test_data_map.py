@@ -72,7 +72,7 @@ async def test_rows_are_read_only_so_far_ahead_of_what_is_finished(ray_session):
         if seen == 20:
             break
     await results.aclose()
-    assert len(read) <= 20 + 2 * 2 * 8 * 4 + 40, "two workers hold 8 batches of 4 each, and as many wait"
+    assert len(read) <= 20 + 2 * 2 * 12 * 4 + 40, "two workers hold 12 batches of 4 each, and as many wait"
 
 
 async def test_rows_that_cannot_be_read_raise_their_own_error(ray_session):

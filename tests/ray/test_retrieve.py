@@ -3,7 +3,7 @@ import pytest
 import ray
 
 from dpe_ray.errors import ClusterError
-from dpe_ray.runtime.sharded_index import start_vectors, start_words
+from dpe_ray.runtime.sharded_index import ActorParts
 from dpe_ray.supply.retrieve.dense import DenseIndex
 from dpe_ray.supply.retrieve.shards import split
 from dpe_ray.supply.retrieve.sparse import SparseIndex
@@ -21,7 +21,7 @@ def make_documents(count=600):
 async def test_words_over_actors_rank_as_in_one_process(ray_session):
     documents = make_documents()
     queries = ["word1 word2 common", "word5 word7 word9", "common", "unknown"]
-    sharded = await start_words(split(documents, 3))
+    sharded = await ActorParts().words(split(documents, 3))
     for limit in (1, 10, 600):
         assert await sharded.rank(queries, limit) == await SparseIndex(documents).rank(queries, limit)
 
@@ -32,13 +32,13 @@ async def test_vectors_over_actors_rank_as_in_one_process(ray_session):
     vectors[100:120] = vectors[100]
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     ids = [f"{i:03d}" for i in range(300)]
-    sharded = await start_vectors((ids[i::2], vectors[i::2]) for i in range(2))
+    sharded = await ActorParts().vectors((ids[i::2], vectors[i::2]) for i in range(2))
     queries = list(vectors[[5, 110]])
     assert await sharded.rank(queries, 40) == await DenseIndex(ids, vectors).rank(queries, 40)
 
 
 async def test_a_lost_shard_is_an_error_and_no_shorter_ranking(ray_session):
-    sharded = await start_words(split(make_documents(60), 2))
+    sharded = await ActorParts().words(split(make_documents(60), 2))
     ray.kill(sharded.shards[0].actor)
     with pytest.raises(ClusterError, match="a shard broke"):
         await sharded.rank(["word1"], 5)

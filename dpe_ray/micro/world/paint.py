@@ -33,7 +33,7 @@ class Canvas:
 
     def shade(self, colour: Colour, spread: int = 18) -> Colour:
         """Change the colour by up to `spread` per channel."""
-        red, green, blue = (int(np.clip(c + self.rng.integers(-spread, spread + 1), 0, 255)) for c in colour)
+        red, green, blue = (min(max(c + int(self.rng.integers(-spread, spread + 1)), 0), 255) for c in colour)
         return red, green, blue
 
     def centre(self, cell: str, jitter: int = 1) -> tuple[int, int]:

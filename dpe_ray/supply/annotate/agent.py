@@ -44,13 +44,23 @@ class Counted:
 class Agent(Generic[R]):
     """A role that answers in JSON: the model that plays it, its prompt, the type of its reply."""
 
-    def __init__(self, role: str, model: ChatModel, reply: type[R], prompt_path: str = "") -> None:
-        """`prompt_path` is a prompt file of the user's own; empty for ours. Raises ConfigError when it is unusable."""
+    def __init__(self, role: str, model: ChatModel, reply: type[R], prompt_path: str = "", *, prompt: str = "") -> None:
+        """`prompt_path` is a prompt file of the user's own; empty for ours, of the name `prompt`, or the role's.
+
+        Raises ConfigError when it is unusable.
+        """
         self._role, self._model, self._reply = role, model, reply
-        self._prompt = PromptFile.load(PACKAGE, role, prompt_path)
+        self._prompt = PromptFile.load(PACKAGE, prompt or role, prompt_path)
 
     async def ask(self, image: ImageRef, tally: Tally, **values: object) -> R:
-        """Ask about one image; one call, two when the first reply does not parse. Raises BadReply after that."""
-        message = Message("user", self._prompt.render(**values), (image,))
-        request = ChatRequest((message,), self._role, image.sha256, self._prompt.label)
+        """Ask about one image, as `ask_about`."""
+        return await self.ask_about((image,), image.sha256, tally, **values)
+
+    async def ask_about(self, images: tuple[ImageRef, ...], item: str, tally: Tally, **values: object) -> R:
+        """Ask about images, under the name `item` in the journal.
+
+        One call, two when the first reply does not parse. Raises BadReply after that.
+        """
+        message = Message("user", self._prompt.render(**values), images)
+        request = ChatRequest((message,), self._role, item, self._prompt.label)
         return await ask(Counted(self._model, tally), request, self._reply)

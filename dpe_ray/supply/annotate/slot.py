@@ -1,42 +1,33 @@
-"""One slot: an image goes in, a checked sample or a counted refusal comes out. The recording border of supply."""
+"""One slot: an image or nothing goes in, a checked sample or a counted refusal comes out. Supply's recording border."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
-from dpe_ray.errors import BadReply, BadRequest, BudgetExceeded, DpeError, ModelUnavailable, PoolError
+from dpe_ray.errors import BudgetExceeded
 from dpe_ray.ports import ChatDoor, ChatModel, QuotaBook, Row
 from dpe_ray.supply import gates
+from dpe_ray.supply.annotate.acquisition import Acquisition
 from dpe_ray.supply.annotate.agent import Tally
+from dpe_ray.supply.annotate.cell_planner import CellPlanner
+from dpe_ray.supply.annotate.edit_planner import EditPlanner
+from dpe_ray.supply.annotate.image_selector import ImageSelector
 from dpe_ray.supply.annotate.planner import Planner, PlanReply
 from dpe_ray.supply.annotate.question_writer import QuestionWriter, Refusal
+from dpe_ray.supply.annotate.refusal import SLOT_ERRORS, Refused, require, told
 from dpe_ray.supply.annotate.solver import Solver, measure_difficulty
 from dpe_ray.supply.annotate.validator import Validator
+from dpe_ray.supply.tools.recorded import Tools
 from dpe_ray.types import AnswerKind, Candidate, ImageRef, Provenance, Rejection, Sample
 
 ROLES = ("planner", "question_writer", "validator", "solver", "student")
+ACQUIRING = ("image_selector", "image_editor")
+"""Roles beside `ROLES` of slots that begin with a cell."""
 
 
-class Refused(DpeError):
-    """A gate said no: ends the slot, or the attempt."""
-
-    def __init__(self, gate: str, reason: str) -> None:
-        super().__init__(gate, reason)
-        self.gate, self.reason = gate, reason
-
-
-GATE_OF: dict[type[DpeError], str] = {
-    ModelUnavailable: "outage",
-    BadReply: "unparsable",
-    BadRequest: "refused_by_endpoint",
-    BudgetExceeded: "budget",
-    PoolError: "image",
-}
-"""Failures that belong to one slot. Any other error breaks the stage."""
 MENDABLE = ("format", "leak", "duplicate", "validator")
 """Gates that another question about the same image may pass."""
 LATE = {"quota": "the cell was filled while this sample was made", "duplicate": gates.DUPLICATE}
 """What the book may still say of a sample that passed every gate."""
-SLOT_ERRORS: tuple[type[DpeError], ...] = (Refused, *GATE_OF)
 
 
 @dataclass(frozen=True)
@@ -44,12 +35,15 @@ class SlotConfig:
     """How slots are filled. Pickles when doors and contamination check do."""
 
     doors: Mapping[str, ChatDoor]
-    """One per name in `ROLES`; equal doors share one client."""
+    """One per name in `ROLES`, and in `ACQUIRING` where there are tools; equal doors share one client."""
     contamination: Callable[[Sample], str | None] | None = None
     """Says why a sample is too near to a held-out item, or None."""
     pass_rate: tuple[float, float] = (0.3, 0.8)
     """Band of the student's pass rate, corrected for guessing, ends included."""
     pass_rate_samples: int = 9
+    by_example: frozenset[str] = frozenset()
+    """Cells that training teaches by completions: what the student never gets right is what they want, so the band has
+    no lower end there."""
     solves: int = 1
     attempts: int = 3
     """Tries of the question writer."""
@@ -59,7 +53,9 @@ class SlotConfig:
     policy_version: int = 0
     seed: int = 0
     prompts: Mapping[str, str] = field(default_factory=dict)
-    """Role to a prompt file of the user's own."""
+    """Role, or task of a role, to a prompt file of the user's own."""
+    tools: Tools | None = None
+    """Given: a slot begins with a cell, and images are searched for it."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +73,7 @@ class SlotJob:
 def annotate_slot(job: SlotJob) -> "Annotator":
     """Build what maps rows {slot, image} to rows {slot, outcome, calls}: the factory that `MapSpec` names.
 
-    The image is an ImageRef, or a Rejection that says why it cannot be used.
+    The image is an ImageRef, or a Rejection that says why it cannot be used; None where a slot begins with a cell.
     """
     return Annotator(job)
 
@@ -87,7 +83,9 @@ class Draft:
     """A slot while it is worked on."""
 
     slot: int
-    image: ImageRef
+    image: ImageRef | None
+    parents: tuple[ImageRef, ...] = ()
+    """What the image was made of."""
     cell: str = ""
     """Set once the book gave a place."""
     sample: Sample | None = None
@@ -95,7 +93,7 @@ class Draft:
 
     def finished(self, round: int) -> Sample | None:
         """Give the sample as far as it got, with its provenance."""
-        origin = Provenance("generated", round, self.cell, tuple(self.tally.steps))
+        origin = Provenance("generated", round, self.cell, tuple(self.tally.steps), parents=self.parents)
         return replace(self.sample, provenance=origin) if self.sample else None
 
 
@@ -113,9 +111,10 @@ class Annotator:
         heat = 0.0 if config.solves < 2 else 1.0
         self._solver = Solver("solver", models["solver"], heat, config.answer_tokens, config.seed)
         self._student = Solver("student", models["student"], 1.0, config.answer_tokens, config.seed)
+        self._acquisition = _acquisition(config, models) if config.tools else None
 
     async def __call__(self, row: Row) -> Row:
-        """Fill one slot; costs 1 to 3 + 4 x attempts teacher calls and one student call."""
+        """Fill one slot; costs 1 to 3 + 4 x attempts teacher calls and one student call, with a search up to 5 more."""
         if isinstance(row["image"], Rejection):
             return {"slot": row["slot"], "outcome": replace(row["image"], slot=row["slot"]), "calls": 0}
         draft = Draft(row["slot"], row["image"])
@@ -133,11 +132,11 @@ class Annotator:
                 # only at the start of a slot: behind one that is cut off later, others may replay what was paid
                 await self._book.close()
             await self._book.release(draft.slot, draft.tally.calls)
-            gate, reason = _told(error)
+            gate, reason = told(error)
             return Rejection(draft.slot, gate, reason, draft.cell, draft.finished(self._config.round))
 
     async def _make(self, draft: Draft) -> Sample:
-        plan = await self._plan(draft)
+        plan = await (self._acquire(draft) if self._acquisition else self._plan(draft))
         await self._write(draft, plan)
         await self._solve(draft)
         sample = draft.finished(self._config.round)
@@ -148,9 +147,9 @@ class Annotator:
         book = self._book
         offered = await book.begin(draft.slot)
         if not offered:
-            closed_by = (await book.state()).closed_by
-            raise Refused("budget" if closed_by == "budget" else "no_open_cell", f"supply is closed by {closed_by}")
+            raise await self._closed()
         cells = {cell: self._job.instructions.get(cell, "") for cell in sorted(offered)}
+        assert draft.image is not None, "a slot without tools begins with an image"
         plan = await self._planner.plan(draft.image, cells, draft.tally)
         if not plan.cell:
             raise Refused("no_open_cell", f"the image ({plan.image_category or 'unreadable'}) serves no wanted cell")
@@ -159,26 +158,45 @@ class Annotator:
         draft.cell = plan.cell
         return plan
 
+    async def _acquire(self, draft: Draft) -> PlanReply:
+        acquisition = self._acquisition
+        assert acquisition is not None, "a slot begins with a cell only where there are tools"
+        place = await self._book.assign(draft.slot)
+        if place is None:
+            raise await self._closed()
+        draft.cell = place.cell
+        instruction = self._job.instructions.get(place.cell, "")
+        acquired = await acquisition.acquire(draft.slot, place, instruction, draft.tally)
+        draft.image, draft.parents = acquired.image, acquired.parents
+        return acquired.plan
+
+    async def _closed(self) -> Refused:
+        closed_by = (await self._book.state()).closed_by or "what others filled meanwhile"
+        return Refused("budget" if closed_by == "budget" else "no_open_cell", f"supply is closed by {closed_by}")
+
     async def _write(self, draft: Draft, plan: PlanReply) -> None:
-        refusals: list[Refusal] = []
+        image, refusals = draft.image, list[Refusal]()
+        assert image is not None, "questions are written about an image"
         while True:
-            draft.sample = await self._writer.write(draft.image, plan, refusals, draft.tally)
+            draft.sample = await self._writer.write(image, plan, refusals, draft.tally)
             try:
-                return await self._check(draft.sample, draft.tally)
+                return await self._check(draft.sample, draft)
             except Refused as refused:
                 refusals.append(Refusal(draft.sample.question, refused.reason))
                 if len(refusals) >= self._config.attempts or refused.gate not in MENDABLE:
                     raise
 
-    async def _check(self, sample: Sample, tally: Tally) -> None:
-        _pass("format", gates.check_format(sample))
-        _pass("leak", gates.check_leak(sample))
-        _pass("duplicate", gates.check_seen(sample, self._job.seen))
+    async def _check(self, sample: Sample, draft: Draft) -> None:
+        require("format", gates.check_format(sample))
+        require("leak", gates.check_leak(sample))
+        require("duplicate", gates.check_seen(sample, self._job.seen))
         if self._config.contamination:
-            _pass("contamination", self._config.contamination(sample))
-        verdict = await self._validator.check(sample, tally)
-        _pass("category", gates.check_category(verdict.image_category, sample.category))
-        _pass("validator", verdict.refusal())
+            # an edit may lead the final image away from a held-out one that it was made of
+            shown = replace(sample, images=(*sample.images, *draft.parents))
+            require("contamination", self._config.contamination(shown))
+        verdict = await self._validator.check(sample, draft.tally)
+        require("category", gates.check_category(verdict.image_category, sample.category))
+        require("validator", verdict.refusal())
 
     async def _solve(self, draft: Draft) -> None:
         sample, config = draft.sample, self._config
@@ -192,25 +210,28 @@ class Annotator:
         )
         draft.sample = replace(sample, difficulty=difficulty)
         options = len(sample.options) if sample.answer.kind is AnswerKind.CHOICE else 0
-        _pass("pass_rate", gates.check_pass_rate(difficulty.pass_rate, config.pass_rate, options))
-
-
-def _pass(gate: str, reason: str | None) -> None:
-    if reason:
-        raise Refused(gate, reason)
-
-
-def _told(error: DpeError) -> tuple[str, str]:
-    if isinstance(error, Refused):
-        return error.gate, error.reason
-    return next(gate for kind, gate in GATE_OF.items() if isinstance(error, kind)), str(error)
+        low, high = config.pass_rate
+        band = 0.0 if draft.cell in config.by_example else low, high
+        require("pass_rate", gates.check_pass_rate(difficulty.pass_rate, band, options))
 
 
 def _open(doors: Mapping[str, ChatDoor]) -> dict[str, ChatModel]:
     opened: list[tuple[ChatDoor, ChatModel]] = []
     models: dict[str, ChatModel] = {}
-    for role in ROLES:
-        known = next((model for door, model in opened if door == doors[role]), None)
-        models[role] = known or doors[role].open()
-        opened.append((doors[role], models[role]))
+    for role, own in doors.items():
+        known = next((model for door, model in opened if door == own), None)
+        models[role] = known or own.open()
+        opened.append((own, models[role]))
     return models
+
+
+def _acquisition(config: SlotConfig, models: Mapping[str, ChatModel]) -> Acquisition:
+    assert config.tools is not None, "nothing is acquired without tools"
+    prompts = config.prompts
+    return Acquisition(
+        CellPlanner(models["planner"], prompts.get("cell_planner", "")),
+        ImageSelector(models["image_selector"], prompts.get("image_selector", "")),
+        EditPlanner(models["image_editor"], prompts.get("image_editor", "")),
+        config.tools.open(),
+        config.seed,
+    )

@@ -4,9 +4,10 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Itera
 from collections.abc import Set as AbstractSet
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from itertools import repeat
 from typing import cast
 
-from dpe_ray.ports import MapSpec, QuotaBook, QuotaState, Row, RowMapper
+from dpe_ray.ports import MapSpec, Place, QuotaBook, QuotaState, Row, RowMapper
 from dpe_ray.supply.annotate.slot import SlotConfig, SlotJob, annotate_slot
 from dpe_ray.supply.stage import Outcome, settle, shortfall_of
 from dpe_ray.supply.supplier import Supplied
@@ -15,12 +16,13 @@ from dpe_ray.types import Candidate, DataPlan, ImageRef, Rejection
 
 @dataclass(frozen=True)
 class AnnotateSupplier:
-    """Fills cells with questions that a team of agents writes about pool images, one image per slot."""
+    """Fills cells with questions that a team of agents writes about images, one image per slot."""
 
-    images: Iterable[ImageRef | Rejection]
-    """In the order in which they are used up, read lazily; a Rejection stands for an image that cannot be used."""
+    images: Iterable[ImageRef | Rejection] | None
+    """In the order in which they are used up, read lazily; a Rejection stands for an image that cannot be used. None:
+    slots begin with a cell, and `config.tools` find its image."""
     slots: int
-    """Most images that may be used."""
+    """Most slots that may be begun."""
     config: SlotConfig
     book: Callable[[Mapping[str, int]], Awaitable[QuotaBook]]
     """Starts the book of what is wanted per cell."""
@@ -31,6 +33,10 @@ class AnnotateSupplier:
     """Slots in flight per worker."""
     labels: Mapping[str, float] = field(default_factory=dict)
     """Custom resources of a worker."""
+    places: Mapping[int, Place] = field(default_factory=dict)
+    """Slot to what it was assigned before an interruption."""
+    numbers: Mapping[str, int] = field(default_factory=dict)
+    """Places that each cell had before, over all rounds."""
     name: str = "annotate"
 
     async def fill(self, plan: DataPlan, wanted: Mapping[str, int], seen: AbstractSet[str]) -> Supplied:
@@ -39,10 +45,12 @@ class AnnotateSupplier:
         Ends when no cell is open, no slot in flight can still be committed and every committed sample has arrived.
         """
         book = await self.book(wanted)
+        if self.images is None:
+            await book.restore(self.places, self.numbers)
         instructions = {cell.cell: cell.instruction for cell in plan.cells}
         job = SlotJob(self.config, book, instructions, frozenset(seen))
         spec = MapSpec(annotate_slot, job, self.workers, self.concurrency, self.name, dict(self.labels))
-        slots = _Slots(iter(self.images), self.slots)
+        slots = _Slots(repeat(None) if self.images is None else iter(self.images), self.slots)
         state = await book.state()
         results = cast("AsyncGenerator[Row, None]", self.mapper.map(spec, slots))
         async with aclosing(results):
@@ -58,14 +66,15 @@ class AnnotateSupplier:
             shortfall=shortfall_of(wanted, samples),
             closed_by=state.closed_by or slots.end,
             calls=sum(slots.calls.values()),
+            images=0 if self.images is None else slots.sent,
         )
 
 
 @dataclass
 class _Slots:
-    """The rows of a supply, one per image until it is closed, and their results: unordered, some of them twice."""
+    """The rows of a supply, one per slot until it is closed, and their results: unordered, some of them twice."""
 
-    images: Iterator[ImageRef | Rejection]
+    images: Iterator[ImageRef | Rejection | None]
     most: int
     sent: int = 0
     closed: bool = False

@@ -11,6 +11,8 @@ from dpe_ray.supply.retrieve.ranking import Hit, Ranker, best
 
 Vector = NDArray[np.float32]
 """[D], of length 1."""
+Vectors = tuple[list[str], NDArray[np.float32]]
+"""[N] ids and their [N, D] unit vectors."""
 
 TEXTS_PER_CALL = 256
 CALLS_IN_FLIGHT = 8
@@ -77,11 +79,15 @@ class DenseRanker:
 
 
 async def index_vectors(documents: Mapping[str, str], embedder: Embedder, least: float = 0.0) -> DenseIndex:
-    """Embed texts by id, each distinct text once, and index them. Raises what the embedder raises."""
+    """Embed texts by id and index them. Raises what the embedder raises."""
+    return DenseIndex(*await embed_texts(documents, embedder), least)
+
+
+async def embed_texts(documents: Mapping[str, str], embedder: Embedder) -> Vectors:
+    """Embed texts by id, each distinct text once. Raises what the embedder raises."""
     texts = sorted(set(documents.values()))
     vectors = dict(zip(texts, await _embed(texts, embedder), strict=True))
-    rows = np.array([vectors[text] for text in documents.values()], dtype=np.float32)
-    return DenseIndex(list(documents), rows, least)
+    return list(documents), np.array([vectors[text] for text in documents.values()], dtype=np.float32)
 
 
 async def _embed(texts: Sequence[str], embedder: Embedder) -> list[NDArray[np.float32]]:

@@ -38,6 +38,7 @@ class RetrieveSupplier:
         forbidden: AbstractSet[str] = frozenset(),
         filling: Filling = round_robin,
         same_category: bool = False,
+        queries: Callable[[CellPlan], Sequence[str]] | None = None,
     ) -> None:
         """Bind support set and gates.
 
@@ -49,9 +50,10 @@ class RetrieveSupplier:
             forbidden: sha256 of images and ids of samples that are never given, such as those of the validation set.
             filling: whose turn it is.
             same_category: whether a cell takes samples of its own category only.
+            queries: what is looked for on behalf of a cell; `queries_of` when left out.
         """
         self._support, self._round, self._filling = support, round, filling
-        self._same_category = same_category
+        self._same_category, self._queries = same_category, queries or queries_of
         self._gates: dict[str, Gate] = {"forbidden": _Forbidden(forbidden), **gates}
 
     async def fill(self, plan: DataPlan, wanted: Mapping[str, int], seen: AbstractSet[str]) -> Supplied:
@@ -64,7 +66,7 @@ class RetrieveSupplier:
         except BudgetExceeded:
             return Supplied((), (), 0, dict(wanted), "budget", 0)
         cells = [cell for cell in plan.cells if wanted.get(cell.cell, 0) > 0]
-        queries = [Query(cell.cell, text) for cell in cells for text in queries_of(cell)]
+        queries = [Query(cell.cell, text) for cell in cells for text in self._queries(cell)]
         categories = {cell.cell: cell.category for cell in cells} if self._same_category else {}
         found, checks = _Found(ranker), _Checks(self._gates)
         await found.ask({query.text for query in queries}, FIRST_HITS)

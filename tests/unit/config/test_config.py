@@ -99,7 +99,15 @@ def test_a_preset_that_retrieves_says_that_it_needs_a_support_set(tmp_path: Path
         ("supply.order=[annotate, retrieve, annotate]", "names a supplier twice"),
         ("supply.retrieve.index=dense", "index: dense needs embedder"),
         ("supply.retrieve={index: hybrid, embedder: e5}", "no model 'e5' under models"),
+        ("diagnose.embedder=e5", "diagnose.embedder: no model 'e5' under models"),
+        ("supply.retrieve={by: chance, index: dense, embedder: e5}", "index: dense is not asked"),
         ("supply.retrieve.filling=best", "supply.retrieve.filling"),
+        ("supply.annotate.start=text", "supply.annotate.start"),
+        ("tools.search.candidates=0", "tools.search.candidates"),
+        ("tools.search.source=web", "tools.search is used where a slot begins with a cell; set supply.annotate.start"),
+        ("tools.edit.how=operations", "tools.edit is used where a slot begins with a cell; set supply.annotate.start"),
+        ("tools.edit.how=model", "how: model needs model"),
+        ("tools.edit={how: operations, model: teacher}", "'teacher' is only asked with how: model"),
         ("diagnose.locate=guess", "diagnose.locate"),
         ("diagnose.prior=0.4", "diagnose.prior"),
         ("diagnose.skills_per_error=4", "diagnose.skills_per_error"),
@@ -117,6 +125,26 @@ def test_a_wrong_key_or_value_is_one_line_that_names_it(tmp_path: Path, override
         load(tmp_path, override)
     assert message in str(error.value)
     assert len(str(error.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(("tools", "message"), [
+    ({"edit": {"how": "model", "model": "painter"}}, "tools.edit.model: no model 'painter' under models"),
+    ({"edit": {"how": "model", "model": "student"}}, "models.student needs a base_url"),
+    ({"edit": {"how": "operations"}, "search": {"source": "web", "licence_type": "all"}}, "ask for modification"),
+])  # fmt: skip
+def test_tools_that_do_not_fit_each_other_or_the_models_are_refused(
+    tmp_path: Path, tools: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError) as error:
+        load(tmp_path, supply={"annotate": {"start": "cell"}}, tools=tools)
+    assert message in str(error.value)
+
+
+def test_tools_may_search_the_web_and_edit_by_a_model(tmp_path: Path) -> None:
+    tools = {"search": {"source": "web", "candidates": 6}, "edit": {"how": "model", "model": "teacher"}}
+    config = load(tmp_path, supply={"annotate": {"start": "cell"}}, tools=tools)
+    assert (config.tools.search.candidates, config.tools.edit.limits) == (6, "")
+    assert load(tmp_path).supply.annotate.start == "image"
 
 
 @pytest.mark.parametrize("text", ["", "[1]", "a: b: c", "\0", "name: x"])

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 from builders import make_sample
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dpe_ray.diagnose.adaptive import second_batch, second_probe
@@ -11,7 +11,6 @@ NAMES = st.sampled_from("abcdef")
 COUNTS = st.tuples(st.integers(0, 20), st.integers(0, 20)).map(lambda t: (max(t), min(t)))
 
 
-@settings(deadline=None)  # the first call builds the grid
 @given(st.dictionaries(NAMES, COUNTS), st.dictionaries(NAMES, st.integers(0, 15)), st.integers(0, 100), st.booleans())
 def test_the_batch_has_its_size_as_far_as_there_are_items(
     counts: dict[str, tuple[int, int]], available: dict[str, int], size: int, whole: bool

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dpe_ray.grading.posterior import Tally, estimate
@@ -36,7 +36,6 @@ def test_95_percent_intervals_hold_the_truth_at_least_93_times_in_100(
     assert np.mean(hits) >= 0.93
 
 
-@settings(deadline=None)  # the first call builds the grid
 @given(TALLIES)
 def test_estimates_are_proper_whatever_was_counted(tallies: list[Tally]) -> None:
     for found in estimate(tallies):
@@ -45,7 +44,6 @@ def test_estimates_are_proper_whatever_was_counted(tallies: list[Tally]) -> None
         assert found.strength > 0
 
 
-@settings(deadline=None)  # the first call builds the grid
 @given(TALLIES)
 def test_the_order_of_the_cells_does_not_matter(tallies: list[Tally]) -> None:
     forth, back = estimate(tallies), estimate(tallies[::-1])

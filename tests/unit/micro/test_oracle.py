@@ -16,14 +16,18 @@ from dpe_ray.micro.oracle import OUTAGES, OracleEngine
 from dpe_ray.micro.world import CATEGORIES, CATEGORY_OF, SKILLS, Scene, ask, make_scene, solve, wrong_item
 from dpe_ray.models.prompts import PromptFile
 from dpe_ray.models.structured import parse_reply
-from dpe_ray.ports import ChatReply, ChatRequest, EngineRequest, Message
+from dpe_ray.ports import ChatReply, ChatRequest, EngineRequest, Message, Place
 from dpe_ray.supply.annotate.agent import Tally
+from dpe_ray.supply.annotate.cell_planner import CellPlanner
+from dpe_ray.supply.annotate.edit_planner import EditPlanner
+from dpe_ray.supply.annotate.image_selector import ImageSelector
 from dpe_ray.supply.annotate.planner import Planner
 from dpe_ray.supply.annotate.question_writer import QuestionWriter, Refusal
 from dpe_ray.supply.annotate.slot import SlotConfig, SlotJob, annotate_slot
 from dpe_ray.supply.annotate.validator import Validator
 from dpe_ray.supply.gates import check_format, check_leak
 from dpe_ray.supply.quota_book import Quotas
+from dpe_ray.supply.tools.operations import EditPlan
 from dpe_ray.taxonomy import ERROR_TYPES
 from dpe_ray.types import Answer, AnswerKind, Candidate, PolicyRef, Sample
 
@@ -118,6 +122,19 @@ async def test_every_role_reads_and_answers_every_skill(make_world, skill):
         )
         reply = (await door.chat(ChatRequest((message(analyst, image),), "skill_analyst", "x", "s@1"))).texts[0]
         assert json.loads(reply) == {"skill": skill}
+
+
+@pytest.mark.parametrize("skill", SKILLS)
+async def test_it_plans_by_cell_and_selects_a_picture_of_the_category(make_world, skill):
+    world, category, tally = make_world(len(CATEGORIES)), CATEGORY_OF[skill], Tally()
+    door, images = world.door(), tuple(world.images())
+    plan = await CellPlanner(door).plan(Place(f"{category}/{skill}", 2), 5, "", False, tally)
+    assert (plan.query, plan.question_type, plan.edit) == (category.replace("_", " "), SKILLS[skill].kind, "")
+    chosen = await ImageSelector(door).select(images, f"{category}/{skill}", plan, True, tally)
+    assert [world.scenes[image.sha256].category for image in chosen.images] == [category]
+    others = [image for image in images if world.scenes[image.sha256].category != category]
+    assert (await ImageSelector(door).select(others, f"{category}/{skill}", plan, True, tally)).images == []
+    assert await EditPlanner(door).plan(images[:1], f"{category}/{skill}", plan, ["crop"], tally) == EditPlan()
 
 
 @pytest.mark.parametrize("skill", SKILLS)

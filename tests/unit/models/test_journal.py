@@ -1,8 +1,11 @@
+import asyncio
+import contextlib
 import dataclasses
 import json
 import multiprocessing
 import os
 import signal
+import time
 
 import pytest
 
@@ -29,8 +32,12 @@ class Scripted:
         return ChatReply((f"answer {self.calls}",) * request.n, "m@v1", "", 7, 5)
 
 
-def chat(folder, inner, version=0):
-    return JournaledChat(inner, Journal(folder, "teacher"), "teacher", "m", version)
+def chat(folder, inner, version=0, look_every_s=0.0):
+    return JournaledChat(inner, Journal(folder, "teacher", look_every_s), "teacher", "m", version)
+
+
+def line_of(key, text="text"):
+    return {"key": key, "texts": [text], "answered_by": "m", "prompt_tokens": 0, "completion_tokens": 0}
 
 
 async def test_an_equal_request_is_answered_from_the_journal(tmp_path):
@@ -78,30 +85,72 @@ async def test_what_another_process_paid_is_found_after_both_had_opened(tmp_path
     assert inner.calls == 2
 
 
-def test_of_a_file_that_grew_only_the_tail_is_read(tmp_path):
+async def test_of_a_file_that_grew_only_the_tail_is_read(tmp_path):
     def line(key):
-        reply = {"texts": [key], "answered_by": "m", "prompt_tokens": 0, "completion_tokens": 0}
-        return json.dumps({"key": key, **reply}) + "\n"
+        return json.dumps(line_of(key, key)) + "\n"
 
     file = tmp_path / "other.jsonl"
     file.write_text(line("a"))
-    journal = Journal(tmp_path, "w")
+    journal = Journal(tmp_path, "w", look_every_s=0.0)
     half = line("b")[:20]
     file.write_text("?" * (len(line("a")) - 1) + "\n" + half)
-    assert journal.find("b") is None
+    assert await journal.find("b") is None
     with file.open("a") as more:
         more.write(line("b")[20:])
-    assert [journal.find(key).texts for key in "ab"] == [("a",), ("b",)]
+    assert [(await journal.find(key)).texts for key in "ab"] == [("a",), ("b",)]
 
 
-def test_a_broken_line_in_a_tail_is_named_by_its_number_in_the_file(tmp_path):
+async def test_misses_look_at_the_folder_only_now_and_then(tmp_path):
+    inner = Scripted()
+    first, second = chat(tmp_path, inner), chat(tmp_path, inner, look_every_s=0.2)
+    paid = await first.chat(REQUEST)
+    assert not (await second.chat(REQUEST)).cached, "it has looked when it was opened"
+    await first.chat(later := dataclasses.replace(REQUEST, item="item-2"))
+    await asyncio.sleep(0.2)
+    assert (await second.chat(later)).cached
+    assert paid.texts == ("answer 1",) * 2
+
+
+async def test_lines_that_come_while_others_are_synced_are_synced_together(tmp_path, monkeypatch):
+    syncs = []
+
+    def slow(file):
+        time.sleep(0.05)
+        syncs.append(os.fstat(file).st_size)
+
+    monkeypatch.setattr(os, "fdatasync", slow)
+    journal = Journal(tmp_path, "w")
+    sizes = await asyncio.gather(*[appended(journal, str(number), syncs) for number in range(200)])
+    assert len(syncs) <= 3
+    assert all(size > 0 for size in sizes), "nobody goes on before a sync has ended"
+    assert len(list(read_journal(tmp_path))) == 200
+
+
+async def appended(journal, key, syncs):
+    await journal.append(line_of(key))
+    return max(syncs, default=0)
+
+
+def test_what_was_paid_is_kept_when_the_loop_ends_before_it_is_written(tmp_path):
+    async def interrupted():
+        journal = Journal(tmp_path, "w")
+        tasks = [asyncio.create_task(journal.append(line_of(str(number)))) for number in range(20)]
+        await asyncio.sleep(0)
+        tasks += [asyncio.create_task(journal.append(line_of(str(number)))) for number in range(20, 40)]
+        await asyncio.sleep(0)
+
+    asyncio.run(interrupted())
+    assert {line["key"] for line in read_journal(tmp_path)} == {str(number) for number in range(40)}
+
+
+async def test_a_broken_line_in_a_tail_is_named_by_its_number_in_the_file(tmp_path):
     file = tmp_path / "w.jsonl"
     file.write_text('{"key": "a", "error": "x"}\n' * 2)
-    journal = Journal(tmp_path, "w")
+    journal = Journal(tmp_path, "w", look_every_s=0.0)
     with file.open("a") as more:
         more.write("broken\n")
     with pytest.raises(StoreError, match=r"w\.jsonl:3"):
-        journal.find("b")
+        await journal.find("b")
 
 
 async def test_an_outage_is_recorded_but_asked_again(tmp_path):
@@ -144,35 +193,39 @@ def test_a_broken_line_that_no_kill_explains_is_an_error(tmp_path):
 
 
 def write_until_killed(folder, pipe):
+    async def calls(first):
+        for number in range(first, 100_000, 8):
+            await journal.append(line_of(str(number), "x" * 3000))
+            pipe.send(number)
+
+    async def eight():
+        await asyncio.gather(*map(calls, range(8)))
+
     journal = Journal(folder, "w")
-    for number in range(100_000):
-        journal.append(
-            {"key": str(number), "texts": ["x" * 3000], "answered_by": "m", "prompt_tokens": 0, "completion_tokens": 0}
-        )
-        pipe.send(number)
+    asyncio.run(eight())
 
 
 def test_what_was_reported_finished_survives_kill_9(tmp_path):
     ours, theirs = multiprocessing.Pipe(duplex=False)
     writer = multiprocessing.get_context("spawn").Process(target=write_until_killed, args=(tmp_path, theirs))
     writer.start()
-    while ours.recv() < 20:
-        pass
+    told = {str(ours.recv()) for _ in range(60)}
     os.kill(writer.pid, signal.SIGKILL)
     writer.join()
-    last = 20
-    while ours.poll():
-        last = ours.recv()
-    keys = {line["key"] for line in read_journal(tmp_path)}
-    assert {str(n) for n in range(last + 1)} <= keys
+    theirs.close()
+    with contextlib.suppress(EOFError):  # all that it told before it died
+        while True:
+            told.add(str(ours.recv()))
+    assert told <= {line["key"] for line in read_journal(tmp_path)}
 
 
-def test_a_failed_write_is_a_store_error_and_the_next_line_starts_a_clean_file(tmp_path):
+async def test_a_failed_write_is_a_store_error_and_the_next_line_starts_a_clean_file(tmp_path):
     journal = Journal(tmp_path / "j", "w")
     (tmp_path / "j").write_text("a file where the folder should be")
-    line = {"key": "k", "texts": ["t"], "answered_by": "m", "prompt_tokens": 0, "completion_tokens": 0}
-    with pytest.raises(StoreError, match="free space"):
-        journal.append(line)
+    line = line_of("k")
+    for done in await asyncio.gather(journal.append(line), journal.append(line), return_exceptions=True):
+        assert isinstance(done, StoreError)
+        assert "free space" in str(done)
     (tmp_path / "j").unlink()
-    journal.append(line)
+    await journal.append(line)
     assert [json.dumps(kept) for kept in read_journal(tmp_path / "j")] == [json.dumps(line)]

@@ -3,7 +3,7 @@ import json
 import math
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dpe_ray.errors import BadRequest, PoolError
@@ -92,7 +92,6 @@ JSON = st.recursive(
 KEYS = st.sampled_from(sorted(ChatBody.model_fields))
 
 
-@settings(deadline=None)
 @given(st.dictionaries(KEYS | st.text(), JSON, max_size=4))
 def test_whatever_a_key_holds_is_read_or_refused_in_one_sentence(more):
     request, refusal = read_or_refused({**BODY, **more})
@@ -105,7 +104,6 @@ def test_whatever_a_key_holds_is_read_or_refused_in_one_sentence(more):
     assert 0 < request.top_p <= 1
 
 
-@settings(deadline=None)
 @given(st.lists(st.fixed_dictionaries({"role": st.just("user"), "content": JSON}) | JSON, min_size=1, max_size=3))
 def test_whatever_is_said_is_read_or_refused_in_one_sentence(messages):
     _, refusal = read_or_refused({**BODY, "messages": messages})

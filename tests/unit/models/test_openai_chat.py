@@ -238,6 +238,18 @@ async def test_an_endpoint_that_tells_no_alternatives_is_a_refusal(answer):
     assert len(endpoint.bodies) == 1
 
 
+@pytest.mark.parametrize("holds", [True, False])
+async def test_the_form_of_a_reply_is_sent_where_the_endpoint_can_hold_to_it_and_is_no_part_of_the_key(tmp_path, holds):
+    schema = {"type": "object", "properties": {"cell": {"type": "string"}}}
+    async with Endpoint(reply()) as endpoint:
+        spec = replace(endpoint.spec, json_schema=holds, journal=str(tmp_path))
+        await spec.open().chat(replace(REQUEST, reply_schema=schema))
+        again = await spec.open().chat(REQUEST)
+    assert again.cached
+    named = {"type": "json_schema", "json_schema": {"name": "judge", "schema": schema}}
+    assert endpoint.bodies[0].get("response_format") == (named if holds else None)
+
+
 @pytest.mark.parametrize("served", ["v1", None, "fp_44709d6fcb"])
 async def test_a_model_that_is_trained_must_state_the_wanted_version(served):
     async with Endpoint(reply(body=completion(system_fingerprint=served))) as endpoint:

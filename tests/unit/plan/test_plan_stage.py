@@ -1,6 +1,6 @@
 import pytest
 from builders import make_cell
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dpe_ray.config import PlanConfig
@@ -26,7 +26,6 @@ def diagnosis(*cells: CellDiagnosis) -> Diagnosis:
     return Diagnosis(0, cells, "probe", 100, 0)
 
 
-@settings(deadline=None)  # the first posterior builds its grid
 @given(
     st.dictionaries(st.tuples(st.sampled_from("abcdef"), st.sampled_from("xyz")), COUNTS, min_size=1),
     st.integers(1, 600),
@@ -50,7 +49,6 @@ def test_quotas_sum_to_the_total_and_no_category_falls_below_the_floor(
         assert min(plan.quotas.values()) >= 1
 
 
-@settings(deadline=None)  # time is no part of the claim, and a busy machine is slow
 @given(
     st.lists(COUNTS.filter(lambda c: c[1] > 0), min_size=2, max_size=6),
     st.integers(1, 300),

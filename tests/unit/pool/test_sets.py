@@ -25,20 +25,41 @@ def shas(results: object) -> list[str]:
 
 def test_a_draw_is_shuffled_by_seed_and_repeats_exactly(tmp_path: Path) -> None:
     pool = pool_of(tmp_path, 40)
-    first = shas(pool.draw(40, seed=1))
-    assert first == shas(pool.draw(40, seed=1))
-    assert first != shas(pool.draw(40, seed=2))
-    assert sorted(first) == sorted(shas(pool.draw(40, seed=2)))
+    first = shas(islice(pool.draw(seed=1), 40))
+    assert first == shas(islice(pool.draw(seed=1), 40))
+    assert first != shas(islice(pool.draw(seed=2), 40))
+    assert sorted(first) == sorted(shas(islice(pool.draw(seed=2), 40)))
 
 
 def test_the_cursor_goes_on_where_the_last_draw_stopped(tmp_path: Path) -> None:
     pool = pool_of(tmp_path, 40)
-    assert shas(pool.draw(15, seed=1)) + shas(pool.draw(25, seed=1, cursor=15)) == shas(pool.draw(40, seed=1))
+    whole = list(islice(pool.read(seed=1), 100))
+    for at in (0, 15, 39, 40, 41, 80):
+        again = list(islice(pool.read(seed=1, cursor=whole[at].cursor), 100 - at - 1))
+        assert [drawn.cursor for drawn in again] == [drawn.cursor for drawn in whole[at + 1 :]]
+        assert shas(d.image for d in again) == shas(d.image for d in whole[at + 1 :])
+    draw = pool.draw(seed=1, cursor=whole[9].cursor)
+    assert shas(islice(draw, 25)) == shas(d.image for d in whole[10:35])
+    assert [draw.behind(n) for n in (0, 1, 25)] == [whole[at].cursor for at in (9, 10, 34)]
+
+
+def test_an_image_of_an_earlier_round_is_a_duplicate_until_the_pass_is_over(tmp_path: Path) -> None:
+    pool = pool_of(tmp_path, 10)
+    (tmp_path / "pool/copy.png").write_bytes(make_png(4))
+    seen = pool.seen()
+    first = list(islice(pool.read(seed=1, seen=seen), 5))
+    seen.save(tmp_path / "seen.npz", first[-1].cursor.rows)
+    again = pool.seen(tmp_path / "seen.npz")
+    rest = list(islice(pool.read(seed=1, cursor=first[-1].cursor, seen=again), 6 + 11))
+    refused = [d.image for d in [*first, *rest] if isinstance(d.image, Rejection)]
+    assert [r.gate for r in refused] == ["duplicate"] * 2
+    assert [r.slot // 11 for r in refused] == [0, 1]
+    assert all(str(tmp_path / "pool") in r.reason for r in refused)
 
 
 def test_behind_the_last_image_the_pool_begins_anew_in_another_order(tmp_path: Path) -> None:
     pool = pool_of(tmp_path, 10)
-    drawn = shas(pool.draw(20, seed=1))
+    drawn = shas(islice(pool.draw(seed=1), 20))
     assert sorted(drawn[:10]) == sorted(drawn[10:])
     assert drawn[:10] != drawn[10:]
 
@@ -47,7 +68,7 @@ def test_unreadable_and_repeated_images_are_counted_rejections(tmp_path: Path) -
     pool = pool_of(tmp_path, 8)
     write_png(tmp_path / "pool/copy.png", 3)
     (tmp_path / "pool/broken.png").write_bytes(b"nothing")
-    results = list(pool.draw(10, seed=1, cursor=0))
+    results = list(islice(pool.draw(seed=1), 10))
     refused = [r for r in results if isinstance(r, Rejection)]
     assert sorted(r.gate for r in refused) == ["duplicate", "image"]
     assert all(results[r.slot] is r for r in refused)
@@ -57,13 +78,13 @@ def test_unreadable_and_repeated_images_are_counted_rejections(tmp_path: Path) -
 def test_a_pool_without_one_readable_image_is_an_error_and_no_endless_search(tmp_path: Path) -> None:
     for i in range(3):
         (tmp_path / f"{i}.png").write_bytes(b"nothing")
-    with pytest.raises(PoolError, match="no readable image among 3"):
-        list(ImagePool(str(tmp_path), ImageStore(tmp_path / "images")).draw(100, seed=0))
+    with pytest.raises(PoolError, match="no readable image in 3"):
+        list(ImagePool(str(tmp_path), ImageStore(tmp_path / "images")).draw(seed=0))
 
 
 def test_an_empty_pool_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(PoolError) as error:
-        next(ImagePool(str(tmp_path), ImageStore(tmp_path / "images")).draw(1, seed=0))
+        next(ImagePool(str(tmp_path), ImageStore(tmp_path / "images")).draw(seed=0))
     assert len(str(error.value).splitlines()) == 1
 
 
@@ -73,9 +94,9 @@ def test_a_draw_holds_a_part_of_the_pool_only(tmp_path: Path) -> None:
     total = sum(map(len, images))
     del images
     pool = ImagePool(str(tmp_path / "pool.parquet"), ImageStore(tmp_path / "images"))
-    pool.addresses  # noqa: B018  # the footer is no part of a draw
+    pool.blocks  # noqa: B018  # the footers are no part of a draw
     tracemalloc.start()
-    assert len(list(islice(pool.draw(400, seed=0), 64))) == 64
+    assert len(list(islice(pool.draw(seed=0), 64))) == 64
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < total / 2
@@ -87,7 +108,7 @@ def test_a_check_passes_with_one_readable_image_and_names_the_first_reason_witho
         (tmp_path / "pool" / name).write_bytes(b"nothing")
     pool.check()
     (tmp_path / "pool/002.png").write_bytes(b"")
-    with pytest.raises(PoolError, match=r"none of the images can be read, 3 of 3 looked at \(.*000.png: "):
+    with pytest.raises(PoolError, match=r"none of the images can be read, 3 looked at \(.*000.png: "):
         pool.check()
 
 
@@ -96,5 +117,5 @@ def test_a_check_of_a_large_pool_looks_at_some_of_it(tmp_path: Path, monkeypatch
     pool = pool_of(tmp_path, 10)
     for file in (tmp_path / "pool").iterdir():
         file.write_bytes(b"nothing")
-    with pytest.raises(PoolError, match="4 of 10 looked at"):
+    with pytest.raises(PoolError, match=", 4 looked at"):
         pool.check()

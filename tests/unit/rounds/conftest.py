@@ -10,6 +10,9 @@ from builders import FakeChat, make_image_ref, make_sample
 from dpe_ray.config import load_config
 from dpe_ray.errors import ModelUnavailable
 from dpe_ray.models.call_budget import Calls
+from dpe_ray.pool.cursor import BEGINNING
+from dpe_ray.pool.duplicates import SeenImages
+from dpe_ray.pool.sets import Draw
 from dpe_ray.rounds.local import LocalMapper
 from dpe_ray.rounds.machine import Machine
 from dpe_ray.rounds.sets import Sets
@@ -127,7 +130,8 @@ def wired(tmp_path, models):
         config = load_config(tmp_path / "run.yaml", overrides)
         run = RunFolder(tmp_path / "run")
         held_out = SimpleNamespace(shas=frozenset())
-        pool = SimpleNamespace(draw=lambda count, seed, cursor=0: iter(()))
+        empty = Draw(iter(()), BEGINNING)
+        pool = SimpleNamespace(draw=lambda seed, cursor, seen: empty, seen=lambda stored=None: SeenImages(str))
         sets = Sets(pool, support, 0, items("probe", 40), items("gate", 40), (), {}, held_out)
         machine = Machine(LocalMapper(), models.door, None, Quotas, Calls(), models, models.publish)
         return config, run, sets, make_stages(config, run, sets, machine)

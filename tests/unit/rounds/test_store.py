@@ -31,7 +31,9 @@ def full_sample(question="How many?"):
         rationale="1. count\nanswer: 3",
         category="diagram",
         skills=("counting",),
-        provenance=Provenance("generated", 1, "diagram/counting", (AgentStep("planner", "planner@1", "m", "k"),)),
+        provenance=Provenance(
+            "generated", 1, "diagram/counting", (AgentStep("planner", "planner@1", "m", "k"),), '{"seed": 1}'
+        ),
         difficulty=Difficulty(4 / 9, 9, 0),
     )
 

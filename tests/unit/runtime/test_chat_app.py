@@ -5,7 +5,7 @@ import json
 
 import pytest
 from fastapi import Request
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dpe_ray.errors import BadRequest
@@ -62,7 +62,6 @@ def test_a_body_that_is_no_request_is_a_400_of_one_line(shell, body):
         assert told["error"]["type"] == "invalid_request_error"
 
 
-@settings(deadline=None)
 @given(st.binary() | st.text().map(str.encode))
 def test_any_bytes_are_a_400(shell, body):
     assert answer(shell, body)[0] == 400

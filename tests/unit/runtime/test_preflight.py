@@ -68,6 +68,58 @@ def test_what_is_missing_is_named_in_one_line(tree, part, value, told):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(("tools", "named", "told"), [
+    ({"edit": {"how": "operations", "limits": "my/nope.yaml"}}, "tools.edit.limits", "my/nope.yaml: cannot be read"),
+    ({"search": {"source": "web", "token_env": "NO_TOKEN"}}, "tools.search.token_env", "$NO_TOKEN is not set"),
+    ({"edit": {"how": "model", "model": "painter"}}, "models.painter.api_key_env", "$NO_KEY is not set"),
+])  # fmt: skip
+def test_files_and_variables_of_the_tools_are_looked_for(tree, tools, named, told):
+    painter = {"base_url": "https://h/v1", "api_key_env": "NO_KEY"}
+    tree |= {"models": {**tree["models"], "painter": painter}, "supply": {"annotate": {"start": "cell"}}}
+    assert missing(tree) == []
+    (finding,) = missing(tree | {"tools": tools})
+    assert (finding.what, told in finding.found) == (named, True)
+
+
+OWN = """
+from dpe_ray.supply.construct.programs.bar_chart import BarChart
+
+class Bars(BarChart):
+    name, categories = "bars", ("chart_graph",)
+"""
+
+
+def test_programs_are_loaded_where_a_run_constructs_and_nowhere_else(tree, tmp_path):
+    (tmp_path / "own.py").write_text(OWN)
+    ordered = {"order": ["construct"], "construct": {"programs": ["triangle", f"{tmp_path}/own.py:Bars"]}}
+    found = {
+        finding.what: finding.found for finding in look(parse_config(tree | {"supply": ordered}, "x"), joined=True)
+    }
+    assert found["supply.construct.programs"] == "triangle, bars can be loaded; they draw chart_graph, geometric"
+    assert missing(tree | {"supply": {"construct": {"programs": ["nowhere.py:None"]}}}) == []
+
+
+@pytest.mark.parametrize(
+    ("program", "told"),
+    [
+        ("traingle", "traingle is no program; give bar_chart, "),
+        ("nowhere/own.py:Bars", "nowhere/own.py is no file"),
+        ("{}/own.py:Unchecked", "own.py:Unchecked lacks check"),
+    ],
+)
+def test_a_program_that_cannot_be_used_is_named_before_anything_starts(tree, tmp_path, program, told):
+    unchecked = "class Unchecked(Program):\n    name = summary = 'x'\n    categories, params = ('map',), Params\n"
+    methods = "    def sample(self, *args): ...\n    def make(self, *args): ...\n"
+    imports = "from dpe_ray.supply.construct.program import Params, Program\n"
+    (tmp_path / "own.py").write_text(imports + unchecked + methods)
+    supply = {"order": ["construct", "annotate"], "construct": {"programs": [program.format(tmp_path)]}}
+    with pytest.raises(ConfigError) as caught:
+        require(parse_config(tree | {"supply": supply}, "test"), joined=True)
+    assert told in str(caught.value)
+    assert str(caught.value).startswith("supply.construct.programs: ")
+    assert "\n" not in str(caught.value)
+
+
 def test_on_a_cluster_nothing_is_said_of_what_only_its_workers_see(tree):
     teacher = {"base_url": "https://h/v1", "api_key_env": "NOT_SET"}
     own = {"source": "./no/weights", "engine": "of-the-gpu-image"}

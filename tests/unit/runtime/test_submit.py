@@ -22,6 +22,7 @@ CONFIG = {
     "probe": {"source": "builtin:micro-probe"},
     "decision": {"suite": "data/gate.parquet"},
     "final": [{"suite": "/data/final.parquet"}, {"suite": "final.parquet"}],
+    "supply": {"construct": {"programs": ["bar_chart", "own/dial.py:Dial"]}},
     "prompts": {"judge": "judge.jinja"},
     "taxonomy": "taxonomy.yaml",
 }
@@ -61,10 +62,13 @@ def test_relative_paths_are_sent_as_absolute_ones_and_named(file, server):
     assert sent.decision.suite == f"{here}/data/gate.parquet"
     assert [suite.suite for suite in sent.final] == ["/data/final.parquet", f"{here}/final.parquet"]
     assert (sent.prompts["judge"], sent.taxonomy) == (f"{here}/judge.jinja", f"{here}/taxonomy.yaml")
+    assert sent.supply.construct.programs == ("bar_chart", f"{here}/own/dial.py:Dial")
     assert (sent.pool.source, sent.probe.source) == ("s3://bucket/images", "builtin:micro-probe")
     assert sent.models["student"].source == "weights"
     assert f"--run-dir {here}/out" in server.entrypoint
-    assert "support.source, decision.suite, taxonomy, final.1.suite, prompts.judge" in told[0]
+    assert (
+        "supply.construct.programs.1, support.source, decision.suite, taxonomy, final.1.suite, prompts.judge" in told[0]
+    )
 
 
 def test_what_is_sent_is_the_same_run_but_for_its_paths(file):
@@ -72,7 +76,7 @@ def test_what_is_sent_is_the_same_run_but_for_its_paths(file):
     tree, _ = absolute(config)
     (file.parent / "sent.yaml").write_text(yaml.safe_dump(tree))
     sent = load_config(file.parent / "sent.yaml")
-    places = {"support", "decision", "final", "prompts", "taxonomy"}
+    places = {"support", "decision", "final", "prompts", "taxonomy", "supply"}
     assert sent.model_dump(exclude=places) == config.model_dump(exclude=places)
 
 

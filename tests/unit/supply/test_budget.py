@@ -1,6 +1,7 @@
 """A budget bounds what is asked, and a resumed supply sees the same one."""
 
 import json
+from itertools import count
 from types import SimpleNamespace
 
 import pytest
@@ -11,6 +12,9 @@ from dpe_ray.errors import BudgetExceeded, ClusterError
 from dpe_ray.models.call_budget import BoundedAsker, Calls
 from dpe_ray.models.journal import Journal, JournaledChat, read_journal
 from dpe_ray.pool.contamination import HeldOut
+from dpe_ray.pool.cursor import Cursor
+from dpe_ray.pool.duplicates import SeenImages
+from dpe_ray.pool.sets import Draw, Drawn
 from dpe_ray.rounds.local import LocalMapper
 from dpe_ray.rounds.machine import Machine
 from dpe_ray.rounds.stages import make_stages
@@ -26,8 +30,12 @@ SETS = {"pool": None, "support": SUPPORT, "probe": (), "gate": (), "final": (), 
 
 
 class Pool:
-    def draw(self, count, *, seed, cursor=0):
-        return iter([make_image_ref(f"image-{cursor + i}") for i in range(count)])
+    def draw(self, *, seed, cursor, seen):
+        rows = (Drawn(make_image_ref(f"image-{i}"), Cursor(i + 1)) for i in count(cursor.rows))
+        return Draw(rows, cursor)
+
+    def seen(self, stored=None):
+        return SeenImages(str)
 
 
 class Door:

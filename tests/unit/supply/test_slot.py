@@ -7,7 +7,8 @@ from builders import FakeChat, make_image_ref
 from dpe_ray.errors import BadReply, BadRequest, BudgetExceeded, ClusterError, ModelUnavailable, PoolError
 from dpe_ray.grading.prompt import answer_prompt
 from dpe_ray.models.journal import Journal, JournaledChat
-from dpe_ray.supply.annotate.slot import ROLES, Refused, SlotConfig, SlotJob, annotate_slot
+from dpe_ray.supply.annotate.refusal import Refused
+from dpe_ray.supply.annotate.slot import ROLES, SlotConfig, SlotJob, annotate_slot
 from dpe_ray.supply.gates import sample_key
 from dpe_ray.supply.quota_book import Quotas
 from dpe_ray.types import Candidate, Rejection
@@ -122,6 +123,13 @@ async def test_only_what_the_student_solves_sometimes_passes(team, right, gate):
     outcome, _ = await fill(team.job())
     assert getattr(outcome, "gate", None) == gate
     assert outcome.sample.difficulty.pass_rate == right / 9
+
+
+@pytest.mark.parametrize(("right", "gate"), [(0, None), (2, None), (7, None), (8, "pass_rate")])
+async def test_a_cell_that_is_taught_by_example_takes_what_the_student_never_gets_right(team, right, gate):
+    team.says["student"] = lambda request: ["answer: red"] * right + ["answer: blue"] * (9 - right)
+    outcome, _ = await fill(team.job(by_example=frozenset({CELL})))
+    assert getattr(outcome, "gate", None) == gate
 
 
 async def test_the_pass_rate_of_a_choice_is_corrected_for_guessing(team):

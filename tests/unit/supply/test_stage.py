@@ -89,7 +89,7 @@ def candidate(slot, cell, question):
     return Candidate(slot, replace(sample, provenance=Provenance("generated", cell=cell)))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 5)), max_size=20), st.randoms(use_true_random=False))
 def test_settling_does_not_depend_on_arrival_and_keeps_every_quota(drafts, rng):
     outcomes = {slot: candidate(slot, cell, f"question {number}") for slot, (cell, number) in enumerate(drafts)}

@@ -74,7 +74,7 @@ def plain_loss(
     return sum(map(sum, per_sequence)) / sum(lengths)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 10_000), loss_mean=st.sampled_from(["sequence", "token"]))
 def test_loss_equals_a_plain_loop_over_tokens(seed: int, loss_mean: str) -> None:
     generator = torch.Generator().manual_seed(seed)

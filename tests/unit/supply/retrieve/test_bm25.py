@@ -2,7 +2,7 @@ import math
 from functools import partial
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from rank_bm25 import BM25Okapi
 
@@ -45,7 +45,6 @@ async def test_the_score_is_the_one_computed_by_hand():
         assert dict(ranking) == pytest.approx({"a": a, "b": b}, abs=1e-6)
 
 
-@settings(deadline=None)
 @given(documents, queries)
 async def test_both_indexes_give_rank_bm25s_scores(texts, words):
     held, query = by_id(texts), " ".join(words)
@@ -56,7 +55,6 @@ async def test_both_indexes_give_rank_bm25s_scores(texts, words):
         assert dict(ranking) == pytest.approx(expected, abs=1e-6)
 
 
-@settings(deadline=None)
 @given(st.lists(texts(max_size=6), min_size=10, max_size=10), queries, st.integers(1, 12))
 async def test_both_rank_alike_with_a_word_in_seven_of_ten_documents(texts, words, limit):
     held = by_id([[*words_of, *(["common"] if i < 7 else [])] for i, words_of in enumerate(texts)])
@@ -65,7 +63,6 @@ async def test_both_rank_alike_with_a_word_in_seven_of_ten_documents(texts, word
     assert len(small) == min(limit, len((await both(held, " ".join([*words, "common"])))[0]))
 
 
-@settings(deadline=None)
 @given(documents, queries, st.integers(1, 12))
 async def test_a_smaller_limit_gives_the_beginning_of_a_larger_one(texts, words, limit):
     query = " ".join(words)
@@ -100,7 +97,6 @@ async def test_an_unknown_word_finds_nothing():
     assert await both({"a": "count", "b": "map", "c": "axis"}, "zebra of the") == ([], [])
 
 
-@settings(deadline=None)
 @given(documents, st.integers(0, 12))
 def test_statistics_of_parts_add_up(texts, cut):
     held = by_id(texts)

@@ -2,7 +2,7 @@ import asyncio
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dpe_ray.errors import ModelUnavailable
@@ -19,7 +19,6 @@ def ids_of(count):
     return [f"{i:04d}" for i in range(count)]
 
 
-@settings(deadline=None)
 @given(st.integers(0, 1000), st.integers(1, 40), st.integers(1, 50))
 async def test_the_ranking_is_that_of_exact_cosines(seed, count, limit):
     rng = np.random.default_rng(seed)

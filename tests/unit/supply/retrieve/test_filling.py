@@ -2,7 +2,7 @@ from collections import Counter
 from functools import partial
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dpe_ray.supply.retrieve.filling import Desk, Query, fixed_k, round_robin, score_pool
@@ -90,7 +90,6 @@ many_rankings = st.lists(st.permutations(IDS).map(lambda ids: ids[:12]), min_siz
 fillings = st.sampled_from([round_robin, partial(fixed_k, k=5), score_pool])
 
 
-@settings(deadline=None)
 @given(fillings, many_rankings, st.tuples(st.integers(0, 12), st.integers(0, 12)))
 def test_budgets_are_never_exceeded_and_no_document_is_taken_twice(filling, rankings, budgets):
     wanted, cells = dict(zip(CELLS, budgets, strict=True)), [CELLS[i % 2] for i in range(len(rankings))]
@@ -99,7 +98,6 @@ def test_budgets_are_never_exceeded_and_no_document_is_taken_twice(filling, rank
     assert all(desk.taken[cell] <= wanted[cell] for cell in CELLS)
 
 
-@settings(deadline=None)
 @given(st.sampled_from([round_robin, score_pool]), many_rankings, st.integers(1, 25))
 def test_a_budget_is_filled_exactly_while_documents_are_left(filling, rankings, budget):
     taken, desk = fill(filling, rankings, {CELLS[0]: budget})
@@ -108,7 +106,6 @@ def test_a_budget_is_filled_exactly_while_documents_are_left(filling, rankings, 
     assert len(taken) == budget or desk.dry == set(range(len(rankings)))
 
 
-@settings(deadline=None)
 @given(
     fillings,
     many_rankings,

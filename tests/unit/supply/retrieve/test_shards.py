@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dpe_ray.supply.retrieve.bm25 import total
@@ -19,7 +19,6 @@ def shard_words(documents, shards):
     return ShardedIndex(parts)
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.lists(st.sampled_from(WORDS), max_size=5), min_size=1, max_size=20),
     st.lists(st.lists(st.sampled_from(WORDS), min_size=1, max_size=4), min_size=1, max_size=3),
@@ -50,7 +49,6 @@ async def test_vectors_in_parts_rank_as_the_whole_does(shards):
     assert await ShardedIndex(parts).rank(queries, 25) == await DenseIndex(ids, vectors).rank(queries, 25)
 
 
-@settings(deadline=None)
 @given(st.integers(0, 30), st.integers(1, 6))
 def test_a_split_loses_and_repeats_nothing(count, shards):
     documents = {str(i): f"text {i}" for i in range(count)}
