@@ -92,7 +92,8 @@ def compared(cells: Cells, half: float | None) -> list[dict[str, Any]]:
     found = []
     for arm, other in COMPARED:
         for at, seeds, changes in paired(cells, arm, other, half):
-            told = {"compared": f"{arm} - {other}", "at": at, "seeds": seeds, "macro is": changes["macro"].told}
+            shown = changes["macro"].told if seeds > 1 else "one seed only"
+            told = {"compared": f"{arm} - {other}", "at": at, "seeds": seeds, "macro is": shown}
             found.append(told | {name: list(change) for name, change in changes.items()})
     return found
 

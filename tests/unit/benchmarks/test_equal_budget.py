@@ -114,7 +114,10 @@ def test_a_partial_table_names_what_is_missing_and_the_seed_of_choice_judges_not
     assert kept["judged_on"] == [1, 2]
     assert {(r["arm"], r["budget"], r["seeds"]) for r in kept["rows"]} >= {("uniform", 2000, 2), ("unified", 4000, 1)}
     won = [r for r in kept["compared"] if r["compared"] == "unified - uniform"]
-    assert [(r["at"], r["seeds"], r["macro is"]) for r in won] == [("4000", 1, "better"), ("B", 1, "better")]
+    assert [(r["at"], r["seeds"], r["macro is"]) for r in won] == [
+        ("4000", 1, "one seed only"),
+        ("B", 1, "one seed only"),
+    ]
     assert "unified at 2000: seeds 1, 2" in kept["missing"]
     assert [(r["at"], r["is"], r["macro"]) for r in kept["equivalence"]][:1] == [("4000", "equivalent", [0, 0, 0])]
     assert {r["seeds"] for r in kept["seed_of_choice"]} == {1}
