@@ -51,7 +51,7 @@ async def test_owners_outlive_a_worker_node(worker_node):
     feeds = [DataMapper()._feed for _ in APPS]
     for app, feed, book, calls in zip(APPS, feeds, books, budgets, strict=True):
         policy_board.write_down(app, PolicyRef(app))
-        await feed.put.remote("map", 0, b"row")
+        await feed.put.remote("map", 0, [b"row"])
         await book.begin(0)
         await calls.allow(1)
     worker_node()
