@@ -4,7 +4,7 @@ import pickle
 import pytest
 from builders import FakeChat, make_image_ref
 
-from dpe_ray.errors import BadReply, BadRequest, BudgetExceeded, ClusterError, ModelUnavailable, PoolError
+from dpe_ray.errors import BadReply, BadRequest, BudgetExceeded, ClusterError, EndpointDown, ModelUnavailable, PoolError
 from dpe_ray.grading.prompt import answer_prompt
 from dpe_ray.models.journal import Journal, JournaledChat
 from dpe_ray.supply.annotate.refusal import Refused
@@ -212,9 +212,10 @@ async def test_failures_of_one_slot_are_counted_by_kind(team, error, gate):
     assert (outcome.gate, outcome.reason) == (gate, str(error))
 
 
-async def test_a_broken_cluster_is_no_rejection(team):
-    team.fail("validator", ClusterError("actor died"))
-    with pytest.raises(ClusterError):
+@pytest.mark.parametrize("error", [ClusterError("actor died"), EndpointDown("models.teacher is down")])
+async def test_what_breaks_the_whole_stage_is_no_rejection(team, error):
+    team.fail("validator", error)
+    with pytest.raises(type(error)):
         await fill(team.job())
 
 
