@@ -24,6 +24,7 @@ def mixture(weights: Mapping[str, float], categories: Mapping[str, str], floor: 
 
 def with_floor(raw: Mapping[str, float], floor: float) -> dict[str, float]:
     """Scale weights (0 or more) to sum 1 with none below `floor`, the others in proportion."""
+    # weights are divided before they are multiplied: the smallest floats have no room for a product
     floor = min(floor, 1.0 / len(raw))
     lifted: set[str] = set()
     while True:
@@ -31,9 +32,9 @@ def with_floor(raw: Mapping[str, float], floor: float) -> dict[str, float]:
         rest, whole = 1.0 - floor * len(lifted), sum(free.values())
         if whole == 0:  # nobody is known to be weak: an even share
             return {name: floor if name in lifted else rest / len(free) for name in raw}
-        low = {name for name, weight in free.items() if rest * weight / whole < floor}
+        low = {name for name, weight in free.items() if rest * (weight / whole) < floor}
         if not low:
-            return {name: floor if name in lifted else rest * raw[name] / whole for name in raw}
+            return {name: floor if name in lifted else rest * (raw[name] / whole) for name in raw}
         lifted |= low
 
 

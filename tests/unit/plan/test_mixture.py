@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from dpe_ray.plan.mixture import mixture, permuted, with_floor
@@ -18,6 +18,7 @@ def test_a_category_that_weighs_nothing_shares_the_floor_evenly() -> None:
 
 
 @given(WEIGHTS, st.floats(0, 1))
+@example({"a": 5e-324, "b": 0.0}, 0.25)
 def test_floored_weights_sum_to_one_and_respect_the_floor(raw: dict[str, float], floor: float) -> None:
     weights = with_floor(raw, floor)
     assert sum(weights.values()) == pytest.approx(1)
