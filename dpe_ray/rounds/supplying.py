@@ -63,6 +63,7 @@ class Suppliers:
                 contamination=self._sets.held_out,
                 pass_rate=settings.pass_rate,
                 pass_rate_samples=settings.pass_rate_samples,
+                by_example=by_example(plan, config.train),
                 answer_tokens=config.answer.max_tokens,
                 round=index,
                 policy_version=policy.version,

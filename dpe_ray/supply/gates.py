@@ -68,6 +68,11 @@ def check_seen(sample: Sample, seen: Container[str]) -> str | None:
     return DUPLICATE if sample_key(sample) in seen else None
 
 
+def band_of(cell: str, band: tuple[float, float], by_example: Container[str]) -> tuple[float, float]:
+    """The band of a cell: without a lower end where training shows completions of what is never got right."""
+    return (0.0, band[1]) if cell in by_example else band
+
+
 def check_pass_rate(rate: float, band: tuple[float, float], num_options: int = 0) -> str | None:
     """Keep what the student passes sometimes: the rate, 0-1, must lie in the band, ends included.
 

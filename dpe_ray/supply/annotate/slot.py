@@ -210,8 +210,7 @@ class Annotator:
         )
         draft.sample = replace(sample, difficulty=difficulty)
         options = len(sample.options) if sample.answer.kind is AnswerKind.CHOICE else 0
-        low, high = config.pass_rate
-        band = 0.0 if draft.cell in config.by_example else low, high
+        band = gates.band_of(draft.cell, config.pass_rate, config.by_example)
         require("pass_rate", gates.check_pass_rate(difficulty.pass_rate, band, options))
 
 

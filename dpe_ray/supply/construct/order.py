@@ -6,12 +6,12 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from random import Random
 
-from dpe_ray.errors import BadReply, BadRequest, BudgetExceeded, DpeError, ModelUnavailable
+from dpe_ray.errors import BadReply, BadRequest, BudgetExceeded, ModelUnavailable
 from dpe_ray.ports import ChatDoor, Row
 from dpe_ray.seeds import child_seed
 from dpe_ray.supply import gates
 from dpe_ray.supply.annotate.agent import Tally
-from dpe_ray.supply.annotate.refusal import GATE_OF, SLOT_ERRORS, Refused
+from dpe_ray.supply.annotate.refusal import SLOT_ERRORS, Refused, require, told
 from dpe_ray.supply.annotate.solver import Solver, measure_difficulty
 from dpe_ray.supply.construct.maker import (
     PROGRAM_ERRORS,
@@ -45,6 +45,8 @@ class OrderConfig:
     contamination: Callable[[Sample], str | None] | None = None
     """Says why a sample is too near to a held-out item, or None."""
     pass_rate: tuple[float, float] = (0.3, 0.8)
+    by_example: frozenset[str] = frozenset()
+    """As `SlotConfig.by_example`."""
     """Band of the student's pass rate, corrected for guessing, ends included."""
     pass_rate_samples: int = 9
     """0: the student is not asked and nothing is refused by its pass rate."""
@@ -225,7 +227,7 @@ class OrderFiller:
             )
             self._check(sample)
             sample = await self._measured(sample, tally)
-            self._check_pass_rate(sample)
+            self._check_pass_rate(sample, order.cell)
             return Candidate(slot, self._finished(sample, order, tally, text))
         except SLOT_ERRORS as error:
             gate, reason = told(error)
@@ -245,24 +247,11 @@ class OrderFiller:
         rate = await measure_difficulty(self._student, sample, config.pass_rate_samples, config.policy_version, tally)
         return replace(sample, difficulty=rate)
 
-    def _check_pass_rate(self, sample: Sample) -> None:
+    def _check_pass_rate(self, sample: Sample, cell: str) -> None:
         if sample.difficulty:
-            band = self._config.pass_rate
+            band = gates.band_of(cell, self._config.pass_rate, self._config.by_example)
             require("pass_rate", gates.check_pass_rate(sample.difficulty.pass_rate, band, len(sample.options)))
 
     def _finished(self, sample: Sample, order: Order, tally: Tally, recipe: str) -> Sample:
         origin = Provenance("constructed", self._config.round, order.cell, tuple(tally.steps), recipe)
         return replace(sample, provenance=origin)
-
-
-def require(gate: str, reason: str | None) -> None:
-    """Raise Refused when a gate gave a reason."""
-    if reason:
-        raise Refused(gate, reason)
-
-
-def told(error: DpeError) -> tuple[str, str]:
-    """Gate and reason under which a slot's error is counted."""
-    if isinstance(error, Refused):
-        return error.gate, error.reason
-    return next(gate for kind, gate in GATE_OF.items() if isinstance(error, kind)), str(error)

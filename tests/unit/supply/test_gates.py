@@ -93,6 +93,11 @@ def test_pass_rate_band_includes_its_ends():
     assert [gates.check_pass_rate(k / 10, band) is None for k in (2, 3, 8, 9)] == [False, True, True, False]
 
 
+def test_what_is_taught_by_example_has_no_lower_end():
+    bands = [gates.band_of(cell, (0.3, 0.8), {"map/roads"}) for cell in ("map/roads", "map/towns")]
+    assert bands == [(0.0, 0.8), (0.3, 0.8)]
+
+
 def test_pass_rate_of_a_choice_is_corrected_for_guessing():
     band = (0.3, 0.8)
     assert gates.check_pass_rate(3 / 9, band) is None

@@ -37,6 +37,12 @@ async def test_one_call_gives_several_checked_samples(crew, bars):
     )
 
 
+@pytest.mark.parametrize(("taught", "gate"), [((), "pass_rate"), ((CELL,), "ok"), (("map/roads",), "pass_rate")])
+async def test_what_is_never_got_right_is_kept_where_training_shows_it(crew, bars, taught, gate):
+    crew.samples, crew.right = [bars()], 0
+    assert gates(await fill(crew, 1, by_example=frozenset(taught))) == {10: gate}
+
+
 async def test_the_planner_is_shown_schemas_and_what_the_cell_lacks(crew, bars):
     crew.samples = [bars()]
     await fill(crew)
