@@ -48,6 +48,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/equal_budget"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4], help="those that judge")
     args = parser.parse_args()
+    if not (args.out / "base.json").exists():
+        parser.error(f"{args.out} has no cells; run benchmarks/equal_budget.py first, or give --out")
     every = read(args.out)
     seeds = sorted(set(args.seeds) - set(CHOSEN_ON))
     judged = every.only(seeds)

@@ -6,6 +6,7 @@ side and grid set the others beside it. Pictures are upright RGB.
 
 import io
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
@@ -31,14 +32,14 @@ Box = Annotated[tuple[Fraction, Fraction, Fraction, Fraction], AfterValidator(_o
 """Left, top, right, bottom."""
 
 
-class Step(BaseModel):
+class Step(BaseModel, ABC):
     """One operation."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    @abstractmethod
     def apply(self, pictures: Pictures, rng: np.random.Generator) -> Image.Image:
         """Make a new picture; those given stay as they are. Raises ValueError when pictures are missing."""
-        raise NotImplementedError
 
 
 class Crop(Step):
