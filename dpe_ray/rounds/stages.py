@@ -61,7 +61,6 @@ class _Bound:
         order = [self._suppliers.make(name, policy, plan, index) for name in self._config.supply.order]
         earlier = [sample_key(sample) for i in range(1, index) for sample in self._run.round(i).load_samples()]
         supplied = await supply(plan, order, set(earlier))
-        _require_teacher(supplied)
         self._suppliers.close(supplied, index)
         return supplied
 
@@ -111,10 +110,3 @@ def _require_answers(graded: Sequence[Graded], suite: str) -> None:
     if 2 * len(judged) < len(graded):
         reason = next(g.verdict.reason for g in graded if not g.verdict.judged)
         raise ModelUnavailable(f"{suite} suite: {len(judged)} of {len(graded)} items were judged ({reason})")
-
-
-def _require_teacher(supplied: Supplied) -> None:
-    """A teacher that is down or refuses us must not be kept as a result: nothing is saved, a resumed run asks again."""
-    unanswered = [r for r in supplied.rejections if r.gate in ("outage", "refused_by_endpoint")]
-    if 2 * len(unanswered) > supplied.proposed:
-        raise ModelUnavailable(f"supply: {len(unanswered)} of {supplied.proposed} slots: {unanswered[0].reason}")

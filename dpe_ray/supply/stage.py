@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 
+from dpe_ray.errors import ModelUnavailable
 from dpe_ray.supply.gates import DUPLICATE, sample_key
 from dpe_ray.supply.supplier import Supplied, Supplier, SupplierYield
 from dpe_ray.types import Candidate, DataPlan, Rejection, Sample
@@ -17,15 +18,24 @@ async def supply(plan: DataPlan, suppliers: Sequence[Supplier], seen: AbstractSe
     """Fill the plan's quotas: the first supplier is asked for everything, the next for the shortfall, and so on.
 
     `seen` holds the `gates.sample_key` of samples that earlier rounds accepted; nothing is accepted twice. A shortfall
-    of the last supplier is reported, never padded.
+    of the last supplier is reported, never padded. Raises ModelUnavailable when models did not answer more than half
+    of one supplier's slots: what the others gave must not hide it.
     """
     missing = {cell: quota for cell, quota in plan.quotas.items() if quota}
     so_far = Supplied((), (), 0, missing, "quota", 0)
     for supplier in suppliers:
         if so_far.shortfall:
             taken = seen | {sample_key(sample) for sample in so_far.samples}
-            so_far = _merged(so_far, await supplier.fill(plan, so_far.shortfall, taken), supplier.name)
+            part = await supplier.fill(plan, so_far.shortfall, taken)
+            _require_answers(part, supplier.name)
+            so_far = _merged(so_far, part, supplier.name)
     return so_far
+
+
+def _require_answers(part: Supplied, name: str) -> None:
+    unanswered = [r for r in part.rejections if r.gate in ("outage", "refused_by_endpoint")]
+    if 2 * len(unanswered) > part.proposed:
+        raise ModelUnavailable(f"supply: {name}: {len(unanswered)} of {part.proposed} slots: {unanswered[0].reason}")
 
 
 def _merged(so_far: Supplied, part: Supplied, name: str) -> Supplied:

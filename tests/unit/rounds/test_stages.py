@@ -6,10 +6,9 @@ from builders import make_sample
 from dpe_ray.errors import ModelUnavailable
 from dpe_ray.rounds.record import stopped_record
 from dpe_ray.rounds.results import earlier_answers
-from dpe_ray.rounds.stages import _require_answers, _require_teacher
+from dpe_ray.rounds.stages import _require_answers
 from dpe_ray.rounds.store import RunFolder
-from dpe_ray.supply.supplier import Supplied
-from dpe_ray.types import Graded, PolicyRef, Rejection, Verdict, VerdictKind
+from dpe_ray.types import Graded, PolicyRef, Verdict, VerdictKind
 
 
 def graded(judged, silent):
@@ -18,28 +17,10 @@ def graded(judged, silent):
     return [Graded(make_sample(f"q{i}"), "", right if i < judged else down) for i in range(judged + silent)]
 
 
-def supplied(samples, *gates):
-    rejections = tuple(Rejection(i, gate, "endpoint is down") for i, gate in enumerate(gates))
-    return Supplied(samples, rejections, len(samples) + len(rejections), {}, "exhausted", 0)
-
-
 def test_a_suite_that_was_hardly_judged_is_no_measurement():
     with pytest.raises(ModelUnavailable, match=r"gate suite: 2 of 8 items were judged \(endpoint is down\)"):
         _require_answers(graded(2, 6), "gate")
     assert _require_answers(graded(6, 2), "gate") is None
-
-
-def test_a_teacher_that_is_down_ends_supply_with_its_own_words():
-    with pytest.raises(ModelUnavailable, match="3 of 4 slots: endpoint is down"):
-        _require_teacher(supplied((), "outage", "outage", "outage", "leak"))
-    assert _require_teacher(supplied((), "outage", "leak", "pass_rate")) is None
-    assert _require_teacher(supplied((make_sample(),), "outage", "pass_rate")) is None
-
-
-@pytest.mark.parametrize("gate", ["outage", "refused_by_endpoint"])
-def test_a_teacher_that_is_lost_after_a_few_samples_ends_supply_too(gate):
-    with pytest.raises(ModelUnavailable, match="2 of 3 slots"):
-        _require_teacher(supplied((make_sample(),), gate, gate))
 
 
 def keep(folder, name, answers):

@@ -6,6 +6,7 @@ from builders import make_sample
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dpe_ray.errors import ModelUnavailable
 from dpe_ray.supply.gates import sample_key
 from dpe_ray.supply.stage import settle, supply
 from dpe_ray.supply.supplier import Supplied, SupplierYield
@@ -52,6 +53,33 @@ async def test_proposed_is_accepted_plus_rejections_over_all_suppliers():
     assert got.proposed == len(got.samples) + len(got.rejections) == sum(y.proposed for y in got.by_supplier.values())
     assert len(got.samples) == sum(y.accepted for y in got.by_supplier.values()) == 2
     assert got.shortfall == {"a/x": 2, "b/y": 1}
+
+
+class Silent:
+    """A supplier whose slots end as its gates say."""
+
+    name = "annotate"
+
+    def __init__(self, *gates, accepted=0):
+        self.gates, self.accepted = gates, accepted
+
+    async def fill(self, plan, wanted, seen):
+        samples = tuple(sample("b/y", f"found {i}") for i in range(self.accepted))
+        rejections = tuple(Rejection(i, gate, "endpoint is down") for i, gate in enumerate(self.gates))
+        return Supplied(samples, rejections, len(samples) + len(rejections), {}, "exhausted", 0)
+
+
+@pytest.mark.parametrize("gate", ["outage", "refused_by_endpoint"])
+@pytest.mark.parametrize("accepted", [0, 1])
+async def test_a_model_that_is_down_ends_the_stage_however_much_other_suppliers_gave(gate, accepted):
+    silent = Silent(gate, gate, gate, accepted=accepted)
+    with pytest.raises(ModelUnavailable, match=rf"annotate: 3 of {3 + accepted} slots: endpoint is down"):
+        await supply(PLAN, [Shelf("retrieve", a=3), silent])
+
+
+async def test_a_few_outages_are_rejections():
+    got = await supply(PLAN, [Shelf("retrieve", a=3), Silent("outage", "leak")])
+    assert Counter(rejection.gate for rejection in got.rejections)["outage"] == 1
 
 
 async def test_slots_stay_unique_and_in_order_over_suppliers():
