@@ -237,6 +237,10 @@ class QuotaState:
     """Committed samples per cell."""
     slots: dict[str, int]
     """Reservations per cell so far, whatever became of them."""
+    in_flight: dict[str, int]
+    """Reservations per cell that are under way."""
+    spent: dict[str, int]
+    """Teacher calls per cell that finished slots with a reservation there cost."""
     calls: int
     """Teacher calls that finished slots cost."""
     closed_by: str

@@ -58,6 +58,8 @@ class EndpointSpec:
     """After the first attempt."""
     route: Route | None = None
     """How calls reach `base_url`; None: over the network."""
+    stalls: str = ""
+    """File to which a line is added when calls of a role hang; empty: the log alone."""
 
 
 class RetryingClient:
@@ -146,7 +148,11 @@ class RetryingClient:
 
     def _tell(self, role: str, calls: int, seconds: float) -> None:
         name, url = self._spec.name, self._spec.base_url
-        log.warning("models.%s: %s: no call of %s ended for %.0f s, %d in flight", name, url, role, seconds, calls)
+        told = f"models.{name}: {url}: no call of {role} ended for {seconds:.0f} s, {calls} in flight"
+        log.warning("%s", told)
+        if self._spec.stalls:
+            with open(self._spec.stalls, "a", encoding="utf-8") as file:
+                file.write(told + "\n")
 
     def _refused(self, error: "openai.APIStatusError") -> BadRequest:
         spec = self._spec

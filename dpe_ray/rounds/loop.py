@@ -6,8 +6,9 @@ from dpe_ray.config import RunConfig
 from dpe_ray.errors import BudgetExceeded
 from dpe_ray.evaluate.score import score
 from dpe_ray.rounds.ledger import cost, prices, read_calls, write_ledger
+from dpe_ray.rounds.live import Notify
 from dpe_ray.rounds.record import Cost, RoundRecord, stopped_record, summary
-from dpe_ray.rounds.results import Notify, RoundResults, verdict_stage
+from dpe_ray.rounds.results import RoundResults, verdict_stage
 from dpe_ray.rounds.round import RoundStages, run_round
 from dpe_ray.rounds.store import RunFolder
 from dpe_ray.types import PolicyRef, Sample, SuiteScore

@@ -6,13 +6,13 @@ from dataclasses import replace
 from typing import TypeVar
 
 from dpe_ray.rounds.ledger import Price, read_calls, round_cost, write_ledger
+from dpe_ray.rounds.live import Notify
 from dpe_ray.rounds.record import RoundRecord
 from dpe_ray.rounds.store import RunFolder, Stage, StageFolder
 from dpe_ray.supply.supplier import Supplied
 from dpe_ray.types import Comparison, DataPlan, Diagnosis, Graded, Sample, TrainResult
 
 T = TypeVar("T")
-Notify = Callable[[str], None]
 
 
 class RoundResults:

@@ -11,6 +11,7 @@ from dpe_ray.grading.answering import answer_all
 from dpe_ray.grading.options import spread_answers
 from dpe_ray.ports import ChatDoor
 from dpe_ray.rounds.diagnosing import diagnose_policy
+from dpe_ray.rounds.live import QUOTAS_EVERY_S, Notify, QuotaLines, repeating
 from dpe_ray.rounds.machine import Machine, grant
 from dpe_ray.rounds.results import earlier_answers
 from dpe_ray.rounds.round import RoundStages
@@ -24,15 +25,17 @@ from dpe_ray.supply.supplier import Supplied
 from dpe_ray.types import DataPlan, Diagnosis, Graded, PolicyRef, Sample, TrainResult
 
 
-def make_stages(config: RunConfig, run: RunFolder, sets: Sets, machine: Machine) -> RoundStages:
-    """Bind every stage to its doors, sets and seeds."""
-    bound = _Bound(config, run, sets, machine)
+def make_stages(
+    config: RunConfig, run: RunFolder, sets: Sets, machine: Machine, notify: Notify = lambda line: None
+) -> RoundStages:
+    """Bind every stage to its doors, sets and seeds; `notify` hears how supply gets on."""
+    bound = _Bound(config, run, sets, machine, notify)
     return RoundStages(bound.diagnose, bound.supply, bound.finetune, bound.measure)
 
 
 class _Bound:
-    def __init__(self, config: RunConfig, run: RunFolder, sets: Sets, machine: Machine) -> None:
-        self._config, self._run, self._sets, self._machine = config, run, sets, machine
+    def __init__(self, config: RunConfig, run: RunFolder, sets: Sets, machine: Machine, notify: Notify) -> None:
+        self._config, self._run, self._sets, self._machine, self._notify = config, run, sets, machine, notify
         self._workers = (config.supply.workers.min, config.supply.workers.max)
         self._suppliers = Suppliers(config, run, sets, machine)
 
@@ -58,9 +61,11 @@ class _Bound:
     async def supply(self, policy: PolicyRef, plan: DataPlan, index: int) -> Supplied:
         """Fill the plan's quotas by the suppliers of `supply.order`, one after the other."""
         await self._machine.publish(policy)
-        order = [self._suppliers.make(name, policy, plan, index) for name in self._config.supply.order]
+        lines = QuotaLines(f"round {index}  supply     ", self._notify)
+        order = [self._suppliers.make(name, policy, plan, index, lines) for name in self._config.supply.order]
         earlier = [sample_key(sample) for i in range(1, index) for sample in self._run.round(i).load_samples()]
-        supplied = await supply(plan, order, set(earlier))
+        async with repeating(lines.tell, QUOTAS_EVERY_S):
+            supplied = await supply(plan, order, set(earlier))
         self._suppliers.close(supplied, index)
         return supplied
 

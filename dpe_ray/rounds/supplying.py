@@ -9,6 +9,7 @@ from dpe_ray.config import RunConfig, TrainConfig
 from dpe_ray.plan.teachable import teachable
 from dpe_ray.pool.images import ImageStore
 from dpe_ray.ports import QuotaBook
+from dpe_ray.rounds.live import QuotaLines
 from dpe_ray.rounds.machine import Machine, grant
 from dpe_ray.rounds.pool_progress import PoolProgress
 from dpe_ray.rounds.retrieving import Retrieval
@@ -35,17 +36,18 @@ class Suppliers:
         check_search(config, sets)
         self._retrieval = Retrieval(config, run, sets, machine)
 
-    def make(self, name: str, policy: PolicyRef, plan: DataPlan, index: int) -> Supplier:
-        """One supplier by its name in `supply.order`."""
+    def make(self, name: str, policy: PolicyRef, plan: DataPlan, index: int, lines: QuotaLines) -> Supplier:
+        """One supplier by its name in `supply.order`; `lines` are told of its book."""
         if name == "retrieve":
             return self._retrieval.supplier(policy, index)
-        return self._construct(policy, plan, index) if name == "construct" else self._annotate(policy, plan, index)
+        filled = self._construct if name == "construct" else self._annotate
+        return filled(policy, plan, index, lines)
 
     def close(self, supplied: Supplied, index: int) -> None:
         """Note which images a round used up: the next one goes on behind them."""
         self._progress.end(index, supplied.images)
 
-    def _construct(self, policy: PolicyRef, plan: DataPlan, index: int) -> Supplier:
+    def _construct(self, policy: PolicyRef, plan: DataPlan, index: int, lines: QuotaLines) -> Supplier:
         """Draw pictures by program; what no program can draw is left to the next supplier."""
         config, settings, stage = self._config, self._config.supply, f"{index:02d}-supply"
         roles = ("planner", "student") if settings.construct.planner else ("student",)
@@ -53,7 +55,8 @@ class Suppliers:
         async def book(wanted: Mapping[str, int]) -> QuotaBook:
             await grant(self._machine.calls, self._run, config.budget.teacher_calls, stage)
             # the planner's door keeps to the budget; slots go on without it, and cost nothing then
-            return self._machine.book(dict(wanted), settings.slots_per_sample, sys.maxsize)
+            book = self._machine.book(dict(wanted), settings.slots_per_sample, sys.maxsize)
+            return lines.watch("construct", book)
 
         return ConstructSupplier(
             OrderConfig(
@@ -84,7 +87,7 @@ class Suppliers:
         slots = math.ceil(plan.total * self._config.supply.slots_per_sample)
         return islice(self._sets.pool.draw(seed=child_seed(self._config.seed, "construct", "pool", index)), slots)
 
-    def _annotate(self, policy: PolicyRef, plan: DataPlan, index: int) -> Supplier:
+    def _annotate(self, policy: PolicyRef, plan: DataPlan, index: int, lines: QuotaLines) -> Supplier:
         """Annotate pool images; every round goes on in the pool where the last one stopped."""
         config, settings, stage = self._config, self._config.supply, f"{index:02d}-supply"
         slots = round(plan.total * settings.slots_per_sample)
@@ -94,7 +97,7 @@ class Suppliers:
 
         async def book(wanted: Mapping[str, int]) -> QuotaBook:
             left = await grant(self._machine.calls, self._run, config.budget.teacher_calls, stage)
-            return self._machine.book(dict(wanted), settings.slots_per_sample, left)
+            return lines.watch("annotate", self._machine.book(dict(wanted), settings.slots_per_sample, left))
 
         return AnnotateSupplier(
             None if tools else self._progress.begin(index),

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from dpe_ray.models.openai_chat import ChatSpec
 from dpe_ray.models.openai_embed import EmbedSpec
 from dpe_ray.ports import ChatDoor, EmbedderDoor
 from dpe_ray.rounds.ledger import cost, prices, read_calls, write_ledger
+from dpe_ray.rounds.live import STALLS_EVERY_S, Notify, StallLines, repeating
 from dpe_ray.rounds.loop import Loop, is_closed
 from dpe_ray.rounds.machine import Machine
 from dpe_ray.rounds.record import cost_entry, summary
@@ -29,8 +30,8 @@ from dpe_ray.types import PolicyRef
 if TYPE_CHECKING:
     from dpe_ray.runtime.serve_app import Served
 
-Notify = Callable[[str], None]
 STUDENT = "student"
+STALLS = "stalls.log"
 
 
 def evolve(config: RunConfig, folder: Path, *, fresh: bool = False, until_round: int = 0, notify: Notify) -> None:
@@ -88,10 +89,15 @@ def _on_ray(config: RunConfig, run: RunFolder, until_round: int, notify: Notify)
             models, prefix=prefix, ours=ours, listen=Listen(port=runtime.http_port), threads=runtime.torch_threads
         ) as served:
             notify(f"models  {', '.join(models)} ready ({time.monotonic() - started:.1f} s)")
-            stages = make_stages(config, run, sets, _machine(config, run, models, served))
+            stages = make_stages(config, run, sets, _machine(config, run, models, served), notify)
             loop = Loop(config, run, stages, sets.suites(), notify, sets.suite_of)
-            asyncio.run(loop.run(base, until_round))
+            asyncio.run(_told(loop.run(base, until_round), StallLines(run.path / STALLS, notify)))
     notify(f"done    {time.monotonic() - started:.0f} s")
+
+
+async def _told(work: Awaitable[PolicyRef], stalls: StallLines) -> None:
+    async with repeating(stalls.tell, STALLS_EVERY_S):
+        await work
 
 
 def _machine(
@@ -119,6 +125,7 @@ def _machine(
             "timeout_s": model.timeout_s,
             "retries": model.retries,
             "route": ServeRoute(served[name].app) if name in served else None,
+            "stalls": str(run.path / STALLS),
         }
 
     def door(role: str, stage: str, policy_version: int) -> ChatDoor:

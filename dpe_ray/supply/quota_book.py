@@ -101,21 +101,29 @@ class Quotas:
     async def state(self) -> QuotaState:
         """As `QuotaBook.state`."""
         is_open = bool(self._open())
+        at_work, spent = self._at_work(), Counter[str]()
+        for slot, cell in self._places.items():
+            spent[cell] += self._spent.get(slot, 0)
         return QuotaState(
             quotas=dict(self._quotas),
             accepted={cell: self._accepted[cell] for cell in self._quotas},
             slots={cell: self._slots[cell] for cell in self._quotas},
+            in_flight={cell: at_work[cell] for cell in self._quotas},
+            spent={cell: spent[cell] for cell in self._quotas},
             calls=sum(self._spent.values()),
             closed_by="" if is_open else self._reason(),
             over=not is_open and not any(map(self._may_commit, self._in_flight)),
         )
 
     def _next_place(self, cells: Sequence[str]) -> Place:
-        at_work = Counter(self._places[slot] for slot in self._in_flight if slot in self._places)
+        at_work = self._at_work()
         cell = min(cells, key=lambda cell: (self._accepted[cell] + at_work[cell]) / self._quotas[cell])
         number = self._numbers[cell]
         self._numbers[cell] += 1
         return Place(cell, number)
+
+    def _at_work(self) -> Counter[str]:
+        return Counter(self._places[slot] for slot in self._in_flight if slot in self._places)
 
     def _open(self) -> tuple[str, ...]:
         return () if self._is_spent() else self._unfilled()

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from dataclasses import replace
 
 import httpx2
 import openai
@@ -118,7 +119,7 @@ async def test_an_endpoint_that_refuses_is_not_down():
     assert isinstance(error, ModelUnavailable)
 
 
-async def test_a_call_that_hangs_is_logged_with_role_and_endpoint(monkeypatch, caplog):
+async def test_a_call_that_hangs_is_told_with_role_and_endpoint(monkeypatch, caplog, tmp_path):
     monkeypatch.setattr(pacing, "STALL_S", 0.05)
 
     async def hang(client, payload):
@@ -126,8 +127,10 @@ async def test_a_call_that_hangs_is_logged_with_role_and_endpoint(monkeypatch, c
         return "done"
 
     with caplog.at_level(logging.WARNING):
-        await ask(RetryingClient(SPEC), hang)
-    assert "models.teacher: http://127.0.0.1:9/v1: no call of planner ended for" in caplog.text
+        await ask(RetryingClient(replace(SPEC, stalls=str(tmp_path / "stalls.log"))), hang)
+    told = "models.teacher: http://127.0.0.1:9/v1: no call of planner ended for"
+    assert told in caplog.text
+    assert (tmp_path / "stalls.log").read_text().startswith(told)
 
 
 class Down:

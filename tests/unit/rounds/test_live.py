@@ -1,0 +1,106 @@
+"""A long stage says where it stands, cell by cell, and which calls hang."""
+
+import asyncio
+
+from dpe_ray.errors import ClusterError
+from dpe_ray.rounds.live import QuotaLines, StallLines, repeating
+from dpe_ray.supply.quota_book import Quotas
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self):
+        return self.now
+
+
+async def spend(book, cell, slot, *, passed, calls):
+    assert cell in await book.begin(slot)
+    assert await book.reserve(cell, slot)
+    await (book.commit(slot, f"sample {slot}", calls) if passed else book.release(slot, calls))
+
+
+async def test_every_open_cell_has_a_line_with_its_rate_and_the_time_it_takes():
+    told, clock = [], Clock()
+    lines = QuotaLines("round 1  supply     ", told.append, clock)
+    await lines.tell()
+    assert told == [], "no supplier keeps a book yet"
+    book = lines.watch("annotate", Quotas({"chart/read": 4, "map/find": 1}, 4, 100))
+    await spend(book, "chart/read", 0, passed=True, calls=5)
+    await spend(book, "chart/read", 1, passed=False, calls=2)
+    await spend(book, "map/find", 2, passed=True, calls=4)
+    await book.begin(3)
+    await book.reserve("chart/read", 3)
+    clock.now += 30
+    await lines.tell()
+    assert told == [
+        "round 1  supply        30.0 s  annotate: 2 of 5 accepted, 1 rejected, 1 in flight, 11 calls, 4.0 a minute, "
+        "1 min left",
+        "         chart/read: 1 of 4 accepted, 1 rejected, 1 in flight, 7 calls, 2.0 a minute, 2 min left",
+    ]
+
+
+async def test_a_rate_is_that_of_the_last_minutes():
+    told, clock = [], Clock()
+    lines = QuotaLines("supply", told.append, clock)
+    book = lines.watch("annotate", Quotas({"chart/read": 3}, 4, 100))
+    await spend(book, "chart/read", 0, passed=True, calls=1)
+    for _ in range(2):
+        clock.now += 60
+        await lines.tell()
+    assert "1.0 a minute, 2 min left" in told[1]
+    assert "0.0 a minute, no end in sight" in told[3]
+
+
+async def test_the_next_supplier_is_told_of_from_its_own_beginning():
+    told, clock = [], Clock()
+    lines = QuotaLines("supply", told.append, clock)
+    first = lines.watch("construct", Quotas({"chart/read": 2}, 4, 100))
+    await spend(first, "chart/read", 0, passed=True, calls=1)
+    lines.watch("annotate", Quotas({"chart/read": 1}, 4, 100))
+    clock.now += 60
+    await lines.tell()
+    assert told[0].endswith(
+        "annotate: 0 of 1 accepted, 0 rejected, 0 in flight, 0 calls, 0.0 a minute, no end in sight"
+    )
+
+
+async def test_whole_lines_of_stalls_are_told_once(tmp_path):
+    told, path = [], tmp_path / "stalls.log"
+    path.write_text("of an earlier run\n")
+    stalls = StallLines(path, told.append)
+    await stalls.tell()
+    with path.open("a") as file:
+        file.write("models.teacher: hangs\nmodels.jud")
+    await stalls.tell()
+    with path.open("a") as file:
+        file.write("ge: hangs\n")
+    await stalls.tell()
+    await stalls.tell()
+    assert told == ["stalled  models.teacher: hangs", "stalled  models.judge: hangs"]
+
+
+async def test_telling_goes_on_while_the_block_runs_and_ends_with_it():
+    times = []
+
+    async def tell():
+        times.append(1)
+
+    async with repeating(tell, 0.01):
+        await asyncio.sleep(0.2)
+    seen = len(times)
+    assert seen >= 3
+    await asyncio.sleep(0.05)
+    assert len(times) == seen
+
+
+async def test_what_breaks_the_telling_does_not_break_the_stage():
+    asked = []
+
+    async def tell():
+        asked.append(1)
+        raise ClusterError("the book is lost")
+
+    async with repeating(tell, 0.01):
+        await asyncio.sleep(0.1)
+    assert asked == [1]
