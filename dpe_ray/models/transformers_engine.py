@@ -13,6 +13,7 @@ import torch
 
 from dpe_ray.errors import BadRequest, ConfigError, PoolError
 from dpe_ray.models.decoding import Job, decode
+from dpe_ray.models.held_adapter import HeldAdapter
 from dpe_ray.models.images import decode as decode_image
 from dpe_ray.models.images import read_bytes
 from dpe_ray.models.policy import LoadedPolicy, load_policy, render, render_turns
@@ -42,7 +43,7 @@ class TransformersEngine:
         self._waiting: list[tuple[Job, asyncio.Future[_Place]]] = []
         self._batches: asyncio.Task[None] | None = None
         self._version = 0
-        self._policy = self._load(PolicyRef(source, revision=self._options["revision"]))
+        self._policy, self._held = self._load(PolicyRef(source, revision=self._options["revision"]))
 
     @staticmethod
     def check_options(options: dict[str, Any]) -> None:
@@ -56,10 +57,18 @@ class TransformersEngine:
         return self._version
 
     def load_policy(self, policy: PolicyRef) -> int:
-        """Swap in another policy between two batches; the old one serves until the new one is in memory."""
-        loaded = self._load(policy)
+        """Swap in another policy between two batches; the old one serves until the new one is in memory.
+
+        Of an adapter on the base that is served, only the adapter is read.
+        """
+        if self._held and (weights := self._held.read(policy)):
+            with self._model_lock:
+                self._held.exchange(weights)
+                self._version = policy.version
+            return self._version
+        loaded, held = self._load(policy)
         with self._model_lock, self._processor_lock:
-            self._policy, self._version = loaded, policy.version
+            self._policy, self._held, self._version = loaded, held, policy.version
         return self._version
 
     async def chat(self, request: EngineRequest) -> Sequence[Completion]:
@@ -107,12 +116,11 @@ class TransformersEngine:
                 for prompt, job, completions in zip(prompts, jobs, written, strict=True)
             ]
 
-    def _load(self, ref: PolicyRef) -> LoadedPolicy:
+    def _load(self, ref: PolicyRef) -> tuple[LoadedPolicy, HeldAdapter | None]:
         policy = load_policy(ref)
-        model = policy.model
-        if ref.adapter and model.dtype == torch.float32:
-            model = model.merge_and_unload()  # in 32 bit the sums stay equal, and decoding has fewer of them
-        return LoadedPolicy(model.to(self._options["device"]), policy.processor)
+        model = policy.model.to(self._options["device"])
+        held = HeldAdapter(ref, model) if ref.adapter else None
+        return LoadedPolicy(held.model if held else model, policy.processor), held
 
     def _check(self, request: EngineRequest) -> None:
         limit = self._options["max_sequences"]

@@ -132,6 +132,15 @@ async def test_a_new_policy_is_served_without_a_restart(engine, student, other, 
     assert texts(await engine.chat(ASK)) == texts(before)
 
 
+async def test_an_adapter_after_an_adapter_reads_no_base_again(engine, student, other, monkeypatch):
+    adapter = str(other / "adapter")
+    engine.load_policy(PolicyRef(student, adapter, 1))
+    once = texts(await engine.chat(ASK))
+    monkeypatch.setattr("dpe_ray.models.transformers_engine.load_policy", None)
+    assert engine.load_policy(PolicyRef(student, adapter, 2)) == engine.version == 2
+    assert texts(await engine.chat(ASK)) == once
+
+
 def test_rollouts_keep_order_tokens_and_version(engine, student, other, make_prompt):
     engine.load_policy(PolicyRef(student, str(other / "adapter"), 2))
     prompts = [make_prompt(f"What colour{' red' * (7 - i)}?", c) for i, c in enumerate(("red", "blue", "lime"))]
