@@ -46,7 +46,7 @@ def main() -> None:
     """Read the cells and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("runs/equal_budget"))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4], help="those that judge")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5], help="those that judge")
     args = parser.parse_args()
     if not (args.out / "base.json").exists():
         parser.error(f"{args.out} has no cells; run benchmarks/equal_budget.py first, or give --out")
