@@ -45,6 +45,7 @@ from dpe_ray.models.images import data_uri, read_bytes
 from dpe_ray.models.openai_chat import ChatSpec
 from dpe_ray.rounds.local import LocalMapper
 from dpe_ray.runtime import session
+from dpe_ray.runtime.listening import wait_until_ready
 from dpe_ray.types import Graded, MistakeLocation, PolicyRef
 
 TEACHERS = {"careful": 0.0, "careless": 0.05}
@@ -91,7 +92,7 @@ def endpoints(policy: PolicyRef) -> Iterator[dict[str, str]]:
         try:
             served = serve_app.serve_models(models)
             for one in served.values():
-                serve_app.wait_until_ready(one.url)
+                wait_until_ready(one.url)
             serve_app.publish(served["student"].app, policy)
             yield {name: one.url for name, one in served.items()}
         finally:
