@@ -20,6 +20,7 @@ from dpe_ray.grading.prompt import answer_prompt
 from dpe_ray.micro.world import CATEGORY_OF, SKILLS
 from dpe_ray.plan.stage import make_plan
 from dpe_ray.plan.teachable import teachable
+from dpe_ray.rounds.live import QuotaLines
 from dpe_ray.rounds.stages import make_stages
 from dpe_ray.rounds.supplying import Suppliers
 from dpe_ray.seeds import child_seed
@@ -29,6 +30,7 @@ from dpe_ray.supply.supplier import Supplied, Supplier
 from dpe_ray.train.settings import ChainSettings, Settings, SftSettings
 from dpe_ray.types import CellDiagnosis, DataPlan, Diagnosis, Prompt, Sample
 
+SILENT = QuotaLines("", lambda line: None)
 PORTION = 64
 """Samples ordered at once."""
 FULL_CALLS, FULL_STEPS = 4000, 40
@@ -130,7 +132,7 @@ async def supplied(
     for index in range(1, 1000):
         rng = Random(child_seed(config.seed, "drawn", index))
         ordered = _ordered(plan, _drawn(plan, rng) if arm.drawn else _next(plan, dealt))
-        makers = [suppliers.make(name, world.base, ordered, index) for name in config.supply.order]
+        makers = [suppliers.make(name, world.base, ordered, index, SILENT) for name in config.supply.order]
         got, labelled, spent_here = await _asked(world, ordered, makers, found)
         labelling += labelled
         rejected.update(r.gate for r in got.rejections)
