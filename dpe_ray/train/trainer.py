@@ -12,7 +12,8 @@ from torch.func import functional_call
 from dpe_ray.models.policy import LoadedPolicy, pad_token
 from dpe_ray.train.batching import MicroBatch, collate, idle, informative, pack, split_updates
 from dpe_ray.train.logprobs import CompletionLogprobs, Scored
-from dpe_ray.train.loss import ClipSettings, TokenLogprobs, grpo_loss
+from dpe_ray.train.objectives.loss import TokenLogprobs, grpo_loss
+from dpe_ray.train.objectives.mean import denominator
 from dpe_ray.train.optimizer import (
     DataParallelOptimizer,
     Weights,
@@ -50,14 +51,6 @@ class GrpoTrainer:
             max_grad_norm=settings.max_grad_norm,
             world=self.world,
         )
-        self._clip = ClipSettings(
-            settings.clip_low,
-            settings.clip_high,
-            settings.clip_dual,
-            settings.kl,
-            settings.rollout_cap,
-            settings.loss_mean,
-        )
 
     def step(self, groups: Sequence[RolloutGroup]) -> dict[str, float]:
         """Make `updates_per_step` updates from scored rollouts of the current weights; returns metrics of all ranks.
@@ -67,12 +60,13 @@ class GrpoTrainer:
         """
         self._module.forget_prompts()
         kept = informative(groups) if self.settings.drop_equal_groups else list(groups)
-        updates = [self._micro_batches(part, groups[0]) for part in split_updates(kept, self.settings.updates_per_step)]
+        parts = split_updates(kept, self.settings.updates_per_step)
+        updates = [self._micro_batches(part, groups[0]) for part in parts]
         # With one update the weights have not moved since the rollouts: old is new, and needs no pass of its own.
         old = [[self._score(batch).logprobs if len(updates) > 1 else None for batch in update] for update in updates]
         sums: Counter[str] = Counter()
-        for update, old_logprobs in zip(updates, old, strict=True):
-            sums.update(self._update(update, old_logprobs))
+        for part, update, old_logprobs in zip(parts, updates, old, strict=True):
+            sums.update(self._update(sum(len(group.rollouts) for group in part), update, old_logprobs))
         dropped = self.world.total(len(groups) - len(kept), device=self.settings.device)[0]
         kl = {"kl": sums["kl"] / max(sums["tokens"], 1.0)} if self.settings.kl else {}
         return _metrics(sums) | kl | {"groups_dropped": dropped}
@@ -100,7 +94,7 @@ class GrpoTrainer:
         Ranks with unequal numbers would pair their sums wrongly without an error (seen with FSDP2 on gloo).
         """
         device = self.settings.device
-        packed = pack(groups, self.settings.micro_batch)
+        packed = pack(groups, self.settings)
         missing = self.world.largest(len(packed), device=device) - len(packed)
         return [collate(part, self._pad_id, device) for part in packed + [idle(spare)] * missing]
 
@@ -110,42 +104,41 @@ class GrpoTrainer:
             scored: Scored = functional_call(self._module, weights or {}, (batch,))
         return scored
 
-    def _update(self, batches: Sequence[MicroBatch], old: Iterable[Tensor | None]) -> dict[str, float]:
-        """Make one optimiser update, none without sequences; returns sums over all ranks for `_metrics`."""
-        local = [_sizes(batch) for batch in batches]
-        sequences, tokens = self.world.total(
-            sum(s for s, _ in local), sum(t for _, t in local), device=self.settings.device
-        )
-        if not sequences:
+    def _update(self, sequences: int, batches: Sequence[MicroBatch], old: Iterable[Tensor | None]) -> dict[str, float]:
+        """Make one optimiser update, none without tokens; returns sums over all ranks for `_metrics`.
+
+        `sequences` are this rank's, those that are left out as truncated with them.
+        """
+        settings = self.settings
+        counted, tokens = self.world.total(sequences, sum(map(_tokens, batches)), device=settings.device)
+        if not tokens:
             return {}
-        denominator = sequences if self.settings.loss_mean == "sequence" else max(tokens, 1.0)
+        share = denominator(settings.loss_mean, counted, tokens, settings.max_tokens)
         self._optimizer.zero_grad()
         sums: Counter[str] = Counter()
         for batch, old_logprobs in zip(batches, old, strict=True):
-            sums.update(self._backward(batch, old_logprobs, denominator))
+            sums.update(self._backward(batch, old_logprobs, share))
         names = sorted(sums)
         totals = dict(
-            zip(names, self.world.total(*(sums[name] for name in names), device=self.settings.device), strict=True)
+            zip(names, self.world.total(*(sums[name] for name in names), device=settings.device), strict=True)
         )
         norm = self._optimizer.step(totals["loss"])
         return totals | {"grad_norm": norm, "updates": 1.0}
 
-    def _backward(self, batch: MicroBatch, old: Tensor | None, denominator: float) -> dict[str, float]:
+    def _backward(self, batch: MicroBatch, old: Tensor | None, share: float) -> dict[str, float]:
         scored = self._module(batch)
         reference = self._score(batch, self.reference).logprobs if self.settings.kl else None
         start = scored.logprobs.detach() if old is None else old
         logprobs = TokenLogprobs(scored.logprobs, start, batch.rollout_logprobs, reference)
-        loss, sums = grpo_loss(
-            logprobs, batch.advantages, batch.mask, batch.weights, self._clip, denominator=denominator
-        )
+        loss, sums = grpo_loss(logprobs, batch.advantages, batch.mask, batch.weights, self.settings, denominator=share)
         loss.backward()  # type: ignore[no-untyped-call]
         entropy = (scored.entropy * batch.weights[:, None]).sum()
         return {name: float(value) for name, value in (sums | {"loss": loss.detach(), "entropy": entropy}).items()}
 
 
-def _sizes(batch: MicroBatch) -> tuple[float, float]:
-    """Sequences and completion tokens that count."""
-    return float(batch.weights.sum()), float((batch.mask * batch.weights[:, None]).sum())
+def _tokens(batch: MicroBatch) -> float:
+    """Completion tokens that count."""
+    return float((batch.mask * batch.weights[:, None]).sum())
 
 
 def _metrics(sums: Counter[str]) -> dict[str, float]:
@@ -154,7 +147,9 @@ def _metrics(sums: Counter[str]) -> dict[str, float]:
     return {
         "loss": sums["loss"] / updates,
         "grad_norm": sums["grad_norm"] / updates,
-        "clip_ratio": sums["clipped"] / tokens,
+        "clip_ratio": (sums["clipped_low"] + sums["clipped_high"]) / tokens,
+        "clip_ratio/low_mean": sums["clipped_low"] / tokens,
+        "clip_ratio/high_mean": sums["clipped_high"] / tokens,
         "clip_ratio_dual": sums["clipped_dual"] / tokens,
         "rollout_ratio_truncated": sums["truncated"] / tokens,
         "logprob_gap": sums["gap"] / tokens,

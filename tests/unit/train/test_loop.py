@@ -87,6 +87,8 @@ def test_metrics_have_their_names_and_are_finite(student: PolicyRef, tmp_path: P
         "grad_norm",
         "entropy",
         "clip_ratio",
+        "clip_ratio/low_mean",
+        "clip_ratio/high_mean",
         "clip_ratio_dual",
         "logprob_gap",
         "rollout_ratio_truncated",
