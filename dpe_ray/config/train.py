@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from dpe_ray.config.part import Fraction, Part, Positive
 
@@ -32,6 +32,9 @@ class SftConfig(Part):
     """Least share of samples whose completion works the answer out; short completions alone teach a policy to stop
     doing so. Samples without a rationale get the student's own for it, where one of `train.group_size` sampled answers
     is right. 0 trains on the samples as they are."""
+
+
+REWARDS = ("accuracy", "format", "length")
 
 
 class TrainConfig(Part):
@@ -111,3 +114,11 @@ class TrainConfig(Part):
     num_cpus: Annotated[float, Field(gt=0)] = 1.0
     """CPUs per training worker."""
     use_gpu: bool = False
+
+    @field_validator("reward")
+    @classmethod
+    def _known(cls, reward: dict[str, float]) -> dict[str, float]:
+        for name in reward:
+            if name not in REWARDS and ".py:" not in name:
+                raise ValueError(f"no reward {name!r}; there are {', '.join(REWARDS)} and path/to/file.py:function")
+        return reward
