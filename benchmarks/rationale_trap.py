@@ -80,11 +80,11 @@ def measure(engine: TransformersEngine, items: list[Sample], truth: common.Truth
     right = defaultdict(list)
     steps = []
     for item, group in zip(items, groups, strict=True):
-        completion = group.rollouts[0].completion
-        steps.append(answer_format(item, completion))
+        text = group.rollouts[0].completion.text
+        steps.append(answer_format(item, text))
         skill = truth.skill(item.images[0].sha256, item.question, item.options)
         for name in ("all", truth.kind(skill)):
-            right[name].append(grade(item, completion.text).correct)
+            right[name].append(grade(item, text).correct)
     return {"with steps": fmean(steps), **{name: fmean(right[name]) for name in ("all", *common.KINDS)}}
 
 

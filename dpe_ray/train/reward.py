@@ -15,14 +15,14 @@ _STEP = re.compile(r"\d+[.):]\s*\S")
 _ANSWER = re.compile(r"answer:\s*\S", re.IGNORECASE)
 
 
-def accuracy(sample: Sample, completion: Completion) -> float:
+def accuracy(sample: Sample, text: str) -> float:
     """1 when the rule grader finds the reference answer. No model is asked."""
-    return float(grade(sample, completion.text).correct)
+    return float(grade(sample, text).correct)
 
 
-def answer_format(sample: Sample, completion: Completion) -> float:
+def answer_format(sample: Sample, text: str) -> float:
     """1 when the text is what the answer prompt asks for: numbered steps, then one closing `answer:` line."""
-    lines = [line.strip() for line in completion.text.strip().splitlines() if line.strip()]
+    lines = [line.strip() for line in text.strip().splitlines() if line.strip()]
     closing = [bool(_ANSWER.match(line)) for line in lines]
     numbered = bool(lines) and bool(_STEP.match(lines[0]))
     return float(numbered and closing[-1] and sum(closing) == 1)
@@ -39,7 +39,10 @@ def length(sample: Sample, completion: Completion, *, max_tokens: int, buffer: f
 
 Part = Callable[[Sample, Completion], float | RewardFailure]
 """Sample and completion -> 0-1."""
-PARTS: Mapping[str, Part] = {"accuracy": accuracy, "format": answer_format}
+PARTS: Mapping[str, Part] = {
+    "accuracy": lambda sample, completion: accuracy(sample, completion.text),
+    "format": lambda sample, completion: answer_format(sample, completion.text),
+}
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,10 @@ def rubric_of(settings: GrpoSettings, parts: Mapping[str, Part] = PARTS) -> Rubr
 
     Raises ConfigError when one cannot be loaded or has the name of another part, TrainingError for an unknown part.
     """
-    known = {**parts, "length": partial(length, max_tokens=settings.max_tokens, buffer=settings.overlong_buffer)}
+    known: dict[str, Part] = {
+        **parts,
+        "length": partial(length, max_tokens=settings.max_tokens, buffer=settings.overlong_buffer),
+    }
     weights: dict[str, float] = {}
     for key, weight in settings.reward.items():
         name = key.rpartition(":")[2]
