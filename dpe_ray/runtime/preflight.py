@@ -54,9 +54,8 @@ def look(config: RunConfig, *, joined: bool) -> Iterator[Finding]:
         yield _limits(config.tools.edit.limits)
     if "construct" in config.supply.order:
         yield _programs(config.supply.construct.programs)
-    for reward in config.train.reward:
-        if ":" in reward:
-            yield _reward(reward)
+    if config.train.method != "sft":
+        yield from (_reward(name) for name in config.train.reward if ":" in name)
     for name, model in config.models.items():
         if model.engine and model.source.startswith(PREFIX):
             yield _builtin(f"models.{name}.source", model.source)

@@ -51,6 +51,26 @@ def test_the_preset_dpe_pins_the_numbers_of_the_paper(tmp_path: Path) -> None:
     assert not train.drop_equal_groups
 
 
+def test_rewards_of_the_users_own_stand_beside_the_built_in_ones(tmp_path: Path) -> None:
+    reward = {"accuracy": 0.8, "length": 0.1, "own/near.py:near": 0.1}
+    assert load(tmp_path, train={"reward": reward}).train.reward == reward
+
+
+@pytest.mark.parametrize(
+    ("reward", "told"),
+    [
+        ({"style": 1.0}, "train.reward: no reward 'style'; there are accuracy, format, length and path/to/file.py:f"),
+        ({"own/near.txt:near": 1.0}, "no reward 'own/near.txt:near'"),
+        ({"a.py:near": 1.0, "b.py:near": 1.0}, "two rewards are named near"),
+        ({"a.py:format": 1.0, "format": 1.0}, "two rewards are named format"),
+    ],
+)
+def test_a_reward_that_nobody_knows_is_refused(tmp_path: Path, reward: dict[str, float], told: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, train={"reward": reward})
+    assert told in str(caught.value)
+
+
 def test_the_preset_error_driven_pins_the_numbers_of_the_paper(tmp_path: Path) -> None:
     config = load(tmp_path, preset="error_driven", support={"source": "s"})
     diagnose, train = config.diagnose, config.train

@@ -208,3 +208,13 @@ def test_truncated_completions_give_no_gradient_and_count_as_sequences(student: 
     before = weights_of(trainer)
     assert trainer.step([nothing])["loss"] == 0.0
     assert all(torch.equal(weight, before[name]) for name, weight in trainer.weights.items())
+
+
+@pytest.mark.parametrize("tuning", ["full", "lora"])
+def test_the_optimiser_holds_a_moment_of_every_trained_weight(student: PolicyRef, tmp_path: Path, tuning: str) -> None:
+    trainer = trainer_of(student, replace(SETTINGS, tuning=tuning))
+    trainer.step(make_groups(student, tmp_path))
+    moments = trainer.state()["optimizer"]["state"]
+    heard = [weight for weight in trainer.weights.values() if weight.grad is not None]
+    assert len(moments) == len(heard) > 0
+    assert sum(float(moment["exp_avg"].abs().sum()) for moment in moments.values()) > 0
