@@ -56,6 +56,11 @@ UNBIASED, TRL_UNBIASED = {"kl": 0.04, "kl_importance": True}, {"beta": 0.04, "us
 GSPO = {"importance_sampling_level": "sequence"}
 VARIANTS = [
     Variant("GRPO"),
+    Variant(
+        "GRPO as DPE has it",
+        {"kl": 0.01, "clip_high": 0.3, "clip_dual": 3.0},
+        {"beta": 0.01, "epsilon_high": 0.3, "delta": 3.0},
+    ),
     Variant("GRPO, KL", {"kl": 0.04}, {"beta": 0.04}),
     Variant("GRPO, KL weighted by importance", UNBIASED, TRL_UNBIASED),
     Variant("GRPO, higher upper clip", {"clip_high": 0.28}, {"epsilon_high": 0.28}),
