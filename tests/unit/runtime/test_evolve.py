@@ -67,6 +67,7 @@ def test_calls_of_a_round_that_never_closed_are_counted(run, tmp_path):
     run(ModelUnavailable("teacher is down"))
     cost = RunFolder(tmp_path / "run").summary()["cost"]
     assert (cost["calls"], cost["teacher_calls"], cost["tokens"]) == (2, 1, 20)
+    assert RunFolder(tmp_path / "run").summary()["budget"] == {"teacher_calls": {"spent": 1, "allowed": 20_000}}
 
 
 @pytest.mark.parametrize("error", [ModelUnavailable("teacher is down"), KeyboardInterrupt()])
