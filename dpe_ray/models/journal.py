@@ -174,12 +174,26 @@ class JournaledChat:
     def __init__(self, inner: Asker, journal: Journal, endpoint: str, model: str, policy_version: int = 0) -> None:
         self._inner, self._journal, self._model, self._policy_version = inner, journal, model, policy_version
         self._asked = {"endpoint": endpoint, "model": model, "policy_version": policy_version}
+        self._under_way: dict[str, asyncio.Event] = {}
 
     async def chat(self, request: ChatRequest) -> ChatReply:
-        """As `ChatModel.chat`; `cached` when the journal answered."""
+        """As `ChatModel.chat`; `cached` when the journal answered. An equal call that is under way is waited for."""
         key = call_key(request, self._model, self._policy_version)
-        if known := await self._journal.find(key):
-            return replace(known, cached=True)
+        while not (known := await self._journal.find(key)):
+            if key not in self._under_way:
+                return await self._ask(request, key)
+            await self._under_way[key].wait()
+        return replace(known, cached=True)
+
+    async def _ask(self, request: ChatRequest, key: str) -> ChatReply:
+        ended = self._under_way[key] = asyncio.Event()
+        try:
+            return await self._paid(request, key)
+        finally:
+            del self._under_way[key]
+            ended.set()
+
+    async def _paid(self, request: ChatRequest, key: str) -> ChatReply:
         call, start = Call(role=request.role), time.monotonic()
         line = _head(request, key) | self._asked
         try:

@@ -50,6 +50,42 @@ async def test_an_equal_request_is_answered_from_the_journal(tmp_path):
     assert first.call == call_key(REQUEST, "m")
 
 
+class Slow(Scripted):
+    """Answers when all who ask have had time to."""
+
+    async def ask(self, request, call):
+        await asyncio.sleep(0.05)
+        return await super().ask(request, call)
+
+
+async def test_equal_requests_side_by_side_are_paid_once(tmp_path):
+    inner = Slow()
+    asking = chat(tmp_path, inner)
+    replies = await asyncio.gather(*[asking.chat(REQUEST) for _ in range(5)])
+    assert inner.calls == 1
+    assert sorted(reply.cached for reply in replies) == [False, True, True, True, True]
+    assert {reply.texts for reply in replies} == {("answer 1", "answer 1")}
+
+
+async def test_when_the_first_of_equal_requests_fails_the_next_one_asks(tmp_path):
+    inner = Slow(fail=(1,))
+    asking = chat(tmp_path, inner)
+    first, *others = await asyncio.gather(*[asking.chat(REQUEST) for _ in range(3)], return_exceptions=True)
+    assert isinstance(first, ModelUnavailable)
+    assert inner.calls == 2
+    assert {reply.texts for reply in others} == {("answer 2", "answer 2")}
+
+
+async def test_a_caller_that_leaves_does_not_leave_equal_ones_waiting(tmp_path):
+    inner = Slow()
+    asking = chat(tmp_path, inner)
+    leaving = asyncio.create_task(asking.chat(REQUEST))
+    staying = asyncio.create_task(asking.chat(REQUEST))
+    await asyncio.sleep(0.01)
+    leaving.cancel()
+    assert (await asyncio.wait_for(staying, 5)).texts == ("answer 1", "answer 1")
+
+
 async def test_a_line_says_who_asked_what_it_cost_and_what_came_back(tmp_path):
     await chat(tmp_path, Scripted()).chat(REQUEST)
     [line] = read_journal(tmp_path)

@@ -1,5 +1,6 @@
 """A supply whose slots begin with a cell, wired as a round wires it, with scripted models."""
 
+import asyncio
 import json
 import pickle
 from types import SimpleNamespace
@@ -148,6 +149,8 @@ async def test_slots_side_by_side_that_were_cut_off_go_on_with_their_places(team
     team.chat.script = lambda request: good(request) if next(left, None) is not None else ClusterError("killed")
     with pytest.raises(ClusterError):
         await stages_of(team, pool, folder, 4).supply(POLICY, PLAN, 1)
+    # a process that dies ends its writing; here both runs share one
+    await asyncio.gather(*asyncio.all_tasks() - {asyncio.current_task()}, return_exceptions=True)
     before = read_places(RunFolder(folder), 1)
     team.chat.script = good
     got = await stages_of(team, pool, folder, 4).supply(POLICY, PLAN, 1)
