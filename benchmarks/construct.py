@@ -18,7 +18,7 @@ import os
 import re
 import time
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
@@ -76,7 +76,7 @@ class Drawn:
     def save(self, file: Path) -> None:
         """Write it, or leave what was written before."""
         half = file.with_suffix(".half")
-        half.write_text(json.dumps(asdict(self)))
+        half.write_text(json.dumps(vars(self)))
         os.replace(half, file)
 
 
