@@ -14,9 +14,9 @@ demo: $(INSTALLED)
 test: $(INSTALLED)
 	$(BIN)/python -m pytest tests/unit tests/e2e/test_run.py tests/ray
 
-# Runs that are submitted to a head of their own, that are ended and go on, and with every supplier.
+# Runs that are submitted to a head of their own, that are ended and go on, with every supplier, on nodes that come and go.
 test-cluster: $(INSTALLED)
-	$(BIN)/python -m pytest tests/e2e/test_job.py tests/e2e/test_interrupt.py tests/e2e/test_faults.py tests/e2e/test_suppliers.py
+	$(BIN)/python -m pytest tests/e2e/test_job.py tests/e2e/test_interrupt.py tests/e2e/test_faults.py tests/e2e/test_suppliers.py tests/e2e/test_autoscaling.py
 
 check: $(INSTALLED)
 	$(BIN)/ruff format --check .

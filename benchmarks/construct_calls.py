@@ -10,6 +10,7 @@ teacher that never errs and images that always fit, annotate takes four calls a 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path
 from random import Random
 
@@ -77,7 +78,7 @@ async def by_annotate(folder: Path, store: ImageStore, samples: int, seed: int) 
     oracle = EngineDoor(OracleEngine(str(world / "truth.jsonl"), {"error_rate": ERROR_RATE}), "oracle")
     config = SlotConfig(dict.fromkeys(ROLES, oracle), pass_rate=(0.0, 1.0), pass_rate_samples=1, seed=seed)
     slots = round(samples * SLOTS_PER_SAMPLE)
-    images = ImagePool(str(world / "pool"), store).draw(slots, seed=seed)
+    images = islice(ImagePool(str(world / "pool"), store).draw(seed=seed), slots)
     cells = tuple(f"{category}/{skills_for(category)[0]}" for category in CATEGORIES)
     return await _filled(AnnotateSupplier(images, slots, config, _book, LocalMapper()), cells, samples)
 

@@ -2,12 +2,14 @@
 
     python benchmarks/throughput.py --items 5000 --pairs 5
     python benchmarks/throughput.py --items 20000 --pairs 1 --arms plain local cluster
+    python benchmarks/throughput.py --items 5000 --pairs 5 --distilabel ENV/bin/python
 
 One endpoint of 100 ms latency in a process of its own; every arm in a fresh process, the arms one after the other in
 every pair, medians over the pairs. `steady` is the rate between a tenth and nine tenths of the completions, `whole` the
 rate from the first row to the last; Ray itself is started before. `cpu_ms` is what an item costs the processes that ask
 (Ray's own not): on a busy machine the steadier figure. `memory` is the growth of resident bytes from a
-quarter of the samples to the end, over all processes of an arm.
+quarter of the samples to the end, over all processes of an arm. `--distilabel` adds the arm of `distilabel_arm.py`, run
+by the interpreter of an environment that has it.
 """
 
 import argparse
@@ -37,6 +39,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=3)
     parser.add_argument("--latency", type=float, default=0.1, help="seconds")
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=ARMS)
+    parser.add_argument("--distilabel", default="", metavar="PYTHON", help="interpreter that has distilabel")
     parser.add_argument("--one", choices=ARMS, help=argparse.SUPPRESS)
     parser.add_argument("--url", help=argparse.SUPPRESS)
     parser.add_argument("--pictures", type=Path, help=argparse.SUPPRESS)
@@ -48,10 +51,28 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder, endpoint(args.latency) as url:
         draw_pictures(Path(folder))
-        runs = [{arm: in_process(arm, url, folder, args.items) for arm in args.arms} for _ in range(args.pairs)]
-    result = {arm: {key: median(run[arm][key] for run in runs) for key in runs[0][arm]} for arm in args.arms}
+        runs = [one_pair(args, url, folder) for _ in range(args.pairs)]
+    result = {arm: {key: median(run[arm][key] for run in runs) for key in runs[0][arm]} for arm in runs[0]}
     print(told(result))
-    write("throughput", {"in_flight": IN_FLIGHT, "cpus": os.cpu_count(), "median": result, "runs": runs})
+    write(
+        "throughput",
+        {
+            "items": args.items,
+            "latency_s": args.latency,
+            "in_flight": IN_FLIGHT,
+            "cpus": os.cpu_count(),
+            "median": result,
+            "runs": runs,
+        },
+    )
+
+
+def one_pair(args: argparse.Namespace, url: str, pictures: str) -> dict[str, dict[str, float]]:
+    """Every arm once, one after the other."""
+    figures = {arm: in_process(arm, url, pictures, args.items) for arm in args.arms}
+    if args.distilabel:
+        figures["distilabel"] = in_environment(args.distilabel, url, pictures, args.items)
+    return figures
 
 
 def run_arm(arm: str, url: str, pictures: Path, items: int, out: Path) -> Noted:
@@ -92,11 +113,27 @@ def measured(noted: Noted) -> dict[str, float]:
 def in_process(arm: str, url: str, pictures: str, items: int) -> dict[str, float]:
     """Run one arm in a process of its own."""
     command = [sys.executable, __file__, "--one", arm, "--url", url, "--pictures", pictures, "--items", str(items)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
-    out = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment).stdout
-    figures: dict[str, float] = json.loads(out.splitlines()[-1])
+    figures: dict[str, float] = last_line(command, {"PYTHONPATH": os.pathsep.join(sys.path)})
     print(arm, json.dumps(figures), file=sys.stderr)
     return figures
+
+
+def in_environment(python: str, url: str, pictures: str, items: int) -> dict[str, float]:
+    """Run distilabel's arm."""
+    script = Path(__file__).with_name("distilabel_arm.py")
+    told = last_line(
+        [python, str(script), "--url", url, "--pictures", pictures, "--items", str(items)], {"PYTHONWARNINGS": "ignore"}
+    )
+    figures = measured(Noted(done=told["done"], memory={0: told["memory"]}, cpu={0: told["cpu"]}))
+    print("distilabel", json.dumps(figures), file=sys.stderr)
+    return figures
+
+
+def last_line(command: list[str], environment: dict[str, str]) -> Any:
+    """Run a command; gives the JSON that it prints at last."""
+    whole = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
+    out = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=whole).stdout
+    return json.loads(out.splitlines()[-1])
 
 
 @contextmanager

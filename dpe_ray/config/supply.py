@@ -112,7 +112,10 @@ class SupplyConfig(_Constructs):
     pass_rate_samples: Positive = 9
     """Answers of the current student per candidate (DPE: 9)."""
     solves: Annotated[int, Field(ge=0)] = 1
-    """Blind solves by the solver role that must all agree with the proposed answer."""
+    """Blind solves by the solver role, all asked in one call; they must agree with the proposed answer."""
+    dissent: Annotated[int, Field(ge=0)] = 0
+    """How many of the `solves` may disagree. Of a noisy teacher four of five let more right labels and fewer wrong ones
+    pass than two of two (`benchmarks/noisy_teacher.py`)."""
     attempts: Positive = 3
     """Tries of the question writer per slot (DPE: 3)."""
     slots_per_sample: Annotated[float, Field(ge=1)] = 4.0
@@ -125,6 +128,12 @@ class SupplyConfig(_Constructs):
     def _once(self) -> Self:
         if len(set(self.order)) < len(self.order):
             raise ValueError(f"order {list(self.order)} names a supplier twice")
+        return self
+
+    @model_validator(mode="after")
+    def _agreeing(self) -> Self:
+        if self.dissent and self.dissent >= self.solves:
+            raise ValueError(f"dissent {self.dissent} lets any label pass; give less than solves, {self.solves}")
         return self
 
     @model_validator(mode="after")

@@ -110,6 +110,7 @@ class Suppliers:
                 seed=child_seed(config.seed, "supply", index),
                 attempts=settings.attempts,
                 solves=settings.solves,
+                dissent=settings.dissent,
                 pass_rate=settings.pass_rate,
                 pass_rate_samples=settings.pass_rate_samples,
                 by_example=by_example(plan, config.train),

@@ -45,6 +45,8 @@ class SlotConfig:
     """Cells that training teaches by completions: what the student never gets right is what they want, so the band has
     no lower end there."""
     solves: int = 1
+    dissent: int = 0
+    """How many of the solves may disagree with the answer."""
     attempts: int = 3
     """Tries of the question writer."""
     answer_tokens: int = 256
@@ -203,7 +205,7 @@ class Annotator:
         assert sample is not None, "only a written sample is solved"
         if config.solves:
             agreed = await self._solver.solve(sample, config.solves, draft.tally)
-            if not all(agreed):
+            if agreed.count(False) > config.dissent:
                 raise Refused("solver", f"{agreed.count(False)} of {len(agreed)} blind solves disagree with the answer")
         difficulty = await measure_difficulty(
             self._student, sample, config.pass_rate_samples, config.policy_version, draft.tally

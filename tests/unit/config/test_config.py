@@ -108,6 +108,7 @@ def test_a_preset_that_retrieves_says_that_it_needs_a_support_set(tmp_path: Path
         ("prompts={validater: mine.jinja}", "prompts.validater: no such prompt; prompts are planner"),
         ("prompts={solver: mine.jinja}", "no such prompt"),
         ("supply.order=[annotate, annotate]", "names a supplier twice"),
+        ("supply.dissent=1", "lets any label pass; give less than solves, 1"),
         ("supply.order=[]", "supply.order"),
         ("supply.order=[anotate]", "supply.order.0"),
         ("supply.workers={labels: {annotation: 0}}", "supply.workers.labels.annotation"),

@@ -117,6 +117,13 @@ async def test_a_solver_that_disagrees_refuses_the_sample(team):
     assert outcome.sample.provenance.cell == CELL
 
 
+@pytest.mark.parametrize(("agreeing", "gate"), [(3, "solver"), (4, None), (5, None)])
+async def test_so_many_solves_may_disagree_as_dissent_says(team, agreeing, gate):
+    team.says["solver"] = lambda request: ["answer: red"] * agreeing + ["answer: blue"] * (5 - agreeing)
+    outcome, _ = await fill(team.job(solves=5, dissent=1))
+    assert (outcome.gate if isinstance(outcome, Rejection) else None) == gate
+
+
 @pytest.mark.parametrize(("right", "gate"), [(2, "pass_rate"), (3, None), (7, None), (8, "pass_rate")])
 async def test_only_what_the_student_solves_sometimes_passes(team, right, gate):
     team.says["student"] = lambda request: ["answer: red"] * right + ["I have no idea at all, I am sorry"] * (9 - right)
