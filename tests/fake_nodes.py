@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 HEAD_ID = "f" * 51 + "00000"
@@ -121,10 +121,9 @@ def raylets(folder):
     """Process ids of the worker nodes of the cluster in `folder`."""
     found = []
     for cmdline in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
+        words = [""]
+        with suppress(OSError):  # it ended meanwhile
             words = cmdline.read_bytes().decode().split("\0")
-        except OSError:  # it ended meanwhile
-            continue
         if words[0].endswith("/raylet") and str(folder) in "".join(words) and any(MARK in word for word in words):
             found.append(int(cmdline.parent.name))
     return sorted(found)

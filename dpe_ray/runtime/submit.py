@@ -97,7 +97,7 @@ def absolute(config: RunConfig) -> tuple[dict[str, Any], list[str]]:
         for name, model in tree["models"].items()
         if Path(model.get("source", "")).exists() or is_path(model.get("source", ""))
     ]
-    moved = _absolute_programs(tree)
+    moved = _absolute_programs(tree) + _absolute_rewards(tree)
     for key, part, name in places:
         path = part.get(name) or ""
         if path and not path.startswith(("/", "~", PREFIX)) and "://" not in path:
@@ -113,6 +113,15 @@ def _absolute_programs(tree: dict[str, Any]) -> list[str]:
     for at in moved:
         programs[at] = os.path.abspath(programs[at])
     return [f"supply.construct.programs.{at}" for at in moved]
+
+
+def _absolute_rewards(tree: dict[str, Any]) -> list[str]:
+    """The same for rewards that are `path/to/file.py:function`."""
+    rewards = tree.get("train", {}).get("reward", {})
+    moved = [name for name in rewards if ":" in name and not name.startswith("/")]
+    for name in moved:
+        rewards[os.path.abspath(name)] = rewards.pop(name)
+    return [f"train.reward.{name}" for name in moved]
 
 
 def _line(error: BaseException) -> str:

@@ -23,6 +23,7 @@ CONFIG = {
     "decision": {"suite": "data/gate.parquet"},
     "final": [{"suite": "/data/final.parquet"}, {"suite": "final.parquet"}],
     "supply": {"construct": {"programs": ["bar_chart", "own/dial.py:Dial"]}},
+    "train": {"reward": {"accuracy": 1.0, "own/taste.py:short": 0.5}},
     "prompts": {"judge": "judge.jinja"},
     "taxonomy": "taxonomy.yaml",
 }
@@ -63,12 +64,12 @@ def test_relative_paths_are_sent_as_absolute_ones_and_named(file, server):
     assert [suite.suite for suite in sent.final] == ["/data/final.parquet", f"{here}/final.parquet"]
     assert (sent.prompts["judge"], sent.taxonomy) == (f"{here}/judge.jinja", f"{here}/taxonomy.yaml")
     assert sent.supply.construct.programs == ("bar_chart", f"{here}/own/dial.py:Dial")
+    assert sent.train.reward == {"accuracy": 1.0, "format": 0.1, f"{here}/own/taste.py:short": 0.5}
     assert (sent.pool.source, sent.probe.source) == ("s3://bucket/images", "builtin:micro-probe")
     assert sent.models["student"].source == "weights"
     assert f"--run-dir {here}/out" in server.entrypoint
-    assert (
-        "supply.construct.programs.1, support.source, decision.suite, taxonomy, final.1.suite, prompts.judge" in told[0]
-    )
+    own = "supply.construct.programs.1, train.reward.own/taste.py:short"
+    assert f"{own}, support.source, decision.suite, taxonomy, final.1.suite, prompts.judge" in told[0]
 
 
 def test_what_is_sent_is_the_same_run_but_for_its_paths(file):
@@ -77,7 +78,8 @@ def test_what_is_sent_is_the_same_run_but_for_its_paths(file):
     (file.parent / "sent.yaml").write_text(yaml.safe_dump(tree))
     sent = load_config(file.parent / "sent.yaml")
     places = {"support", "decision", "final", "prompts", "taxonomy", "supply"}
-    assert sent.model_dump(exclude=places) == config.model_dump(exclude=places)
+    moved = dict.fromkeys(places, True) | {"train": {"reward"}}
+    assert sent.model_dump(exclude=moved) == config.model_dump(exclude=moved)
 
 
 def test_weights_in_a_directory_here_are_sent_by_their_path(file):
