@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 import torch.multiprocessing as mp
 from train_support import WORDS, LocalPool, make_group, make_groups, make_prompt, make_prompts
@@ -22,6 +23,11 @@ from dpe_ray.types import PolicyRef, RolloutGroup
 SETTINGS = GrpoSettings(lr=1e-5, kl=0.02, micro_batch=4, lora_rank=4, lora_alpha=8, drop_equal_groups=True)
 FORWARDS = 2 * (2 + 2)
 """Of a rank in two steps: three groups are left, so two micro-batches on one rank, and the reference sees each too."""
+SFT = SftSettings(
+    lora_rank=4, lora_alpha=8, lr=1e-5, batch_size=3, micro_batch=1, rationale_share=0.0, max_tokens=4, save_every=1
+)
+NOISE = "k_proj.bias"
+"""It cancels out in the softmax, so AdamW makes a step of rounding noise."""
 Work = Callable[[PolicyRef, Path, World], Any]
 
 
@@ -117,7 +123,29 @@ def _on_rank(rank: int, works: dict[str, Work], student: PolicyRef, folder: Path
     torch.distributed.destroy_process_group()
 
 
-def furthest(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor], but: str = "no weight") -> float:
-    """Largest difference of any number; names with `but` in them are left out."""
+def furthest(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> float:
+    """Largest difference of any number, but for weights that have no gradient but noise."""
     assert ours.keys() == theirs.keys()
-    return max(float((ours[name] - theirs[name]).abs().max()) for name in ours if but not in name)
+    return max(float((ours[name] - theirs[name]).abs().max()) for name in ours if not name.endswith(NOISE))
+
+
+def assert_same_updates(ranks: list[Outcome], alone: Outcome) -> None:
+    """Weights and gradients of two ranks are those of one process, before and after going on from a state."""
+    first, second = ranks
+    assert second.state["weights"] == {}  # one rank writes
+    assert furthest(first.state["weights"], alone.state["weights"]) < 1e-6
+    assert furthest(gradients(first, alone), gradients(alone, alone)) < 1e-6
+    assert furthest(first.resumed["weights"], first.state["weights"]) < 1e-6
+    for outcome in ranks:
+        assert outcome.reference[0] == outcome.reference[1]
+        assert outcome.metrics == pytest.approx(alone.metrics, abs=1e-5)
+
+
+def gradients(outcome: Outcome, alone: Outcome) -> dict[str, torch.Tensor]:
+    """First moments of the weights that one process has a gradient of."""
+    return {name: outcome.state["moments"][name]["exp_avg"] for name in alone.state["moments"]}
+
+
+def assert_same_files(ranks: list[dict[str, torch.Tensor]], alone: dict[str, torch.Tensor]) -> None:
+    """Every rank reads the weights of one process from what is left."""
+    assert all(furthest(rank, alone) < 1e-6 for rank in ranks)

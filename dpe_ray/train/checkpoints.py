@@ -14,7 +14,7 @@ import shutil
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import torch
 
@@ -57,7 +57,7 @@ class Progress:
 class StepFolders:
     """Writes and finds the folders of one run. `key` tells its folders from another run's.
 
-    All ranks call the same methods in the same order; rank 0 writes.
+    All ranks call the same methods in the same order; rank 0 writes. As a context: the last commit is done at its end.
     """
 
     def __init__(self, out: str, key: str, start: PolicyRef, trainer: Trainer, tuning: str, world: World) -> None:
@@ -69,6 +69,12 @@ class StepFolders:
         self._world = world
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
         self._written: Future[None] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._writer.shutdown()
 
     def resume(self) -> Progress:
         """Load the last finished step into the trainer; the start when there is none."""
