@@ -14,9 +14,11 @@ demo: $(INSTALLED)
 test: $(INSTALLED)
 	$(BIN)/python -m pytest tests/unit tests/e2e/test_run.py tests/ray
 
-# Runs that are submitted to a head of their own, that are ended and go on, and with every supplier.
+# Runs that are submitted to a head of their own, that are ended and go on, and with every supplier; training whose
+# worker is killed, and with DeepSpeed.
 test-cluster: $(INSTALLED)
-	$(BIN)/python -m pytest tests/e2e/test_job.py tests/e2e/test_interrupt.py tests/e2e/test_faults.py tests/e2e/test_suppliers.py
+	$(BIN)/python -m pytest tests/e2e/test_job.py tests/e2e/test_interrupt.py tests/e2e/test_faults.py tests/e2e/test_suppliers.py \
+	  tests/e2e/test_killed_worker.py tests/e2e/test_deepspeed.py
 
 check: $(INSTALLED)
 	$(BIN)/ruff format --check .

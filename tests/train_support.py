@@ -137,11 +137,21 @@ class FolderPool:
         mark = Path(self.folder) / "died"
         if self._count == self.dies_once_at and not mark.exists():
             mark.touch()
-            os._exit(1)
+            self.die()
+
+    def die(self) -> None:
+        """End the process."""
+        os._exit(1)
 
 
-class RefusingPool(LocalPool):
-    """An engine that takes no policy."""
+@dataclass
+class RefusingPool:
+    """An engine that takes no policy, and notes every attempt."""
+
+    folder: str
 
     def publish(self, policy: PolicyRef) -> None:
+        """Refuse."""
+        with (Path(self.folder) / "attempts").open("a") as file:
+            file.write("x")
         raise TrainingError("the student refused the policy")

@@ -24,7 +24,7 @@ from dpe_ray.train.accepts import usable
 from dpe_ray.train.settings import ChainSettings, GrpoSettings, Settings, SftSettings
 from dpe_ray.types import PolicyRef, Prompt, Sample, TrainResult
 
-DEATHS = 3
+DEATHS = 2
 """Of workers in one training, after each of which all start anew; preempted nodes are not counted."""
 LASTING = (ConfigError, PoolError, TrainingError)
 """Errors that the same workers would raise again."""

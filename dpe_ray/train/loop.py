@@ -55,7 +55,9 @@ def train(
         for step in range(len(progress.metrics), settings.steps):
             watch = Stopwatch()
             batch = [prompts[index] for index in chosen(len(prompts), share, step, seed)]
-            groups = roll_out(pool, world.share(batch), settings, progress.policy.version, child_seed(seed, step, world.rank))
+            groups = roll_out(
+                pool, world.share(batch), settings, progress.policy.version, child_seed(seed, step, world.rank)
+            )
             groups = scored(groups, rubric, settings.permute_rewards, child_seed(seed, step))
             watch.lap("rollout_s")
             metrics = rollout_metrics(groups, list(settings.reward), world, settings.device) | trainer.step(groups)

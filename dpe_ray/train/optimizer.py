@@ -27,7 +27,9 @@ class UpdateRule:
     def optimizer(self, weights: Mapping[str, Tensor]) -> torch.optim.AdamW:
         """Make one with a parameter group for every learning rate."""
         rates = sorted({self.rate(name) for name in weights}, reverse=True)
-        groups = [{"params": [w for name, w in weights.items() if self.rate(name) == rate], "lr": rate} for rate in rates]
+        groups = [
+            {"params": [w for name, w in weights.items() if self.rate(name) == rate], "lr": rate} for rate in rates
+        ]
         return torch.optim.AdamW(groups, weight_decay=self.weight_decay)
 
 

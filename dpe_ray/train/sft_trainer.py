@@ -52,7 +52,8 @@ class SftTrainer:
         """Make one update; returns metrics of all ranks, under TRL's names.
 
         Each rank passes its own share, which may be empty. `spare` is a prompt, with pictures where there is one: a
-        rank that has fewer micro-batches than another runs it without weight. Raises TrainingError when the loss is not finite; the weights then stay.
+        rank that has fewer micro-batches than another runs it without weight. Raises TrainingError when the loss is not
+        finite; the weights then stay.
         """
         self._module.forget_prompts()
         batches = self._micro_batches(prompts, spare)

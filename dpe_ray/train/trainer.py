@@ -105,9 +105,7 @@ class GrpoTrainer:
         norm = self.backend.step(totals["loss"])
         return totals | {"grad_norm": norm, "updates": 1.0}
 
-    def _backward(
-        self, batch: MicroBatch, old: Tensor | None, denominator: float, *, last: bool
-    ) -> dict[str, float]:
+    def _backward(self, batch: MicroBatch, old: Tensor | None, denominator: float, *, last: bool) -> dict[str, float]:
         reference = self._reference_score(batch) if self.settings.kl else None
         scored = self.backend.score(batch)
         start = scored.logprobs.detach() if old is None else old

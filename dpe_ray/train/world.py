@@ -1,4 +1,4 @@
-"""The training processes of one update, and what they do together: add tensors up, and show each other what they have."""
+"""The training processes of one update, and what goes on between them: sums, and what each shows the others."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -1,26 +1,55 @@
 """The training loop under Ray Train."""
 
-from dataclasses import replace
+import os
+import sys
+import time
 from functools import partial
 from pathlib import Path
 
 import pytest
+import ray
 import ray.cloudpickle
 import train_support
+from chain_support import assert_chain, run_chain
 from train_support import FolderPool, LocalPool, RefusingPool, make_prompt, save_tiny_student
 
 from dpe_ray.config import TrainConfig
 from dpe_ray.errors import TrainingError
 from dpe_ray.models.policy import load_policy
 from dpe_ray.runtime.train_job import RayPolicyUpdater, method_settings
-from dpe_ray.train.settings import ChainSettings, GrpoSettings, SftSettings
+from dpe_ray.train.settings import ChainSettings, GrpoSettings
 from dpe_ray.types import PolicyRef, Sample
 
 SETTINGS = GrpoSettings(
     tuning="lora", lr=1e-3, prompts_per_step=4, group_size=4, steps=3, max_tokens=4, drop_equal_groups=False
 )
 
-ray.cloudpickle.register_pickle_by_value(train_support)  # workers do not have the tests on their path
+for module in (train_support, sys.modules[__name__]):  # workers do not have the tests on their path
+    ray.cloudpickle.register_pickle_by_value(module)
+
+
+@ray.remote
+class Squatter:
+    """Holds CPUs."""
+
+    def ready(self) -> None:
+        """Answer when they are held."""
+
+
+class MovingPool(FolderPool):
+    """Makes room for another worker before its own dies."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        Path(self.folder).mkdir(parents=True, exist_ok=True)
+        with (Path(self.folder) / "pids").open("a") as file:
+            file.write(f"{os.getpid()} ")
+
+    def die(self) -> None:
+        ray.kill(ray.get_actor("squatter"))
+        while ray.available_resources().get("CPU", 0) < 1:
+            time.sleep(0.1)
+        super().die()
 
 
 def samples_in(folder: Path) -> list[Sample]:
@@ -38,11 +67,24 @@ async def test_two_workers_train_survive_a_death_and_leave_one_adapter(ray_sessi
     load_policy(result.policy)
 
 
-async def test_a_workers_own_error_is_raised_as_itself(ray_session: None, tmp_path: Path) -> None:
+async def test_a_workers_own_error_is_raised_as_itself_and_at_once(ray_session: None, tmp_path: Path) -> None:
     student = save_tiny_student(tmp_path / "student")
-    updater = RayPolicyUpdater(SETTINGS, partial(RefusingPool, student), str(tmp_path / "ray"), num_cpus=0.5)
+    updater = RayPolicyUpdater(SETTINGS, partial(RefusingPool, str(tmp_path)), str(tmp_path / "ray"), num_cpus=0.5)
     with pytest.raises(TrainingError, match="refused the policy"):
         await updater.finetune(student, samples_in(tmp_path), out=str(tmp_path / "out"), seed=0)
+    assert (tmp_path / "attempts").read_text() == "x"
+
+
+async def test_training_goes_on_with_more_workers_where_there_is_room(ray_session: None, tmp_path: Path) -> None:
+    student = save_tiny_student(tmp_path / "student")
+    free = ray.available_resources()["CPU"]
+    ray.get(Squatter.options(name="squatter", num_cpus=free - 0.75).remote().ready.remote())
+    pool = partial(MovingPool, student.base, str(tmp_path / "pool"), dies_once_at=3)
+    updater = RayPolicyUpdater(SETTINGS, pool, str(tmp_path / "ray"), workers=(1, 2), num_cpus=0.5)
+    result = await updater.finetune(student, samples_in(tmp_path), out=str(tmp_path / "out"), seed=0)
+    assert len((tmp_path / "pool" / "pids").read_text().split()) == 1 + 2
+    assert (result.steps, len(result.metrics), result.policy.version) == (3, 3, 1)
+    load_policy(result.policy)
 
 
 async def test_no_samples_are_refused_before_anything_starts(tmp_path: Path) -> None:
@@ -51,16 +93,11 @@ async def test_no_samples_are_refused_before_anything_starts(tmp_path: Path) -> 
         await updater.finetune(PolicyRef("none"), [], out=str(tmp_path / "out"), seed=0)
 
 
-async def test_two_workers_run_a_chain(ray_session: None, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("backend", "tuning"), [("ddp", "lora"), ("fsdp2", "full")])
+async def test_two_workers_run_a_chain(ray_session: None, tmp_path: Path, backend: str, tuning: str) -> None:
     student = save_tiny_student(tmp_path / "student")
-    sft = SftSettings(lora_rank=4, lora_alpha=8, batch_size=4, rationale_share=0.5, group_size=2, max_tokens=4)
-    settings = ChainSettings(sft, replace(SETTINGS, steps=1, lora_rank=4, lora_alpha=8))
-    pool = partial(FolderPool, student.base, str(tmp_path / "pool"))
-    updater = RayPolicyUpdater(settings, pool, str(tmp_path / "ray"), workers=2, num_cpus=0.5)
-    result = await updater.finetune(student, samples_in(tmp_path), out=str(tmp_path / "out"), seed=0)
-    assert ["reward" in step for step in result.metrics] == [False, False, True]
-    assert result.policy == PolicyRef(student.base, str(tmp_path / "out"), 1)
-    load_policy(result.policy)
+    result = await run_chain(student, samples_in(tmp_path), tmp_path, backend, tuning)
+    assert_chain(result, student, tmp_path, tuning)
 
 
 def test_settings_of_a_method_are_those_of_its_part_of_the_configuration() -> None:

@@ -13,7 +13,15 @@ from torch import Tensor
 from dpe_ray.train.backends.port import Reference
 from dpe_ray.train.batching import MicroBatch
 from dpe_ray.train.logprobs import CompletionLogprobs, Scored
-from dpe_ray.train.optimizer import UpdateRule, Weights, copied, load_moments, moments_of, require_finite, trainable_weights
+from dpe_ray.train.optimizer import (
+    UpdateRule,
+    Weights,
+    copied,
+    load_moments,
+    moments_of,
+    require_finite,
+    trainable_weights,
+)
 from dpe_ray.train.world import World
 
 MESSAGE = 2**26

@@ -13,7 +13,15 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from dpe_ray.train.backends.port import Reference, TensorsOut
 from dpe_ray.train.batching import MicroBatch
 from dpe_ray.train.logprobs import CompletionLogprobs, Scored
-from dpe_ray.train.optimizer import UpdateRule, Weights, copied, load_moments, moments_of, require_finite, trainable_weights
+from dpe_ray.train.optimizer import (
+    UpdateRule,
+    Weights,
+    copied,
+    load_moments,
+    moments_of,
+    require_finite,
+    trainable_weights,
+)
 from dpe_ray.train.world import World
 
 
@@ -25,7 +33,7 @@ class FullySharded:
         for layer in layers(scorer):
             shard(layer)
         # Between two passes nothing stays whole: the reference's shards could not take its place.
-        self._root: nn.Module = shard(TensorsOut(scorer), reshard_after_forward=True)
+        self._root: Any = shard(TensorsOut(scorer), reshard_after_forward=True)
         self.weights: Weights = trainable_weights(scorer)
         self.optimizer = rule.optimizer(self.weights)
         self.reference = Reference({name: _local(weight) for name, weight in self.weights.items()})

@@ -7,7 +7,6 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from dpe_ray.train.batching import MicroBatch
 from dpe_ray.train.logprobs import CompletionLogprobs, Scored
@@ -23,7 +22,7 @@ class Backend(Protocol):
 
     weights: Weights
     """Name to parameter of all that is trained, as this rank holds it: whole, or its shard."""
-    optimizer: Optimizer
+    optimizer: torch.optim.AdamW
     """What a learning-rate schedule takes."""
     reference: "Reference"
 

@@ -39,8 +39,7 @@ class Zero:
         )
         self._engine.eval()  # no dropout, as before
         self._sharded = stage == 3
-        parts = {name: weight.ds_tensor if self._sharded else weight for name, weight in self.weights.items()}
-        self.reference = Reference(parts)
+        self.reference = Reference({name: self._part(weight) for name, weight in self.weights.items()})
         self._world = world
 
     def score(self, batch: MicroBatch) -> Scored:
@@ -112,6 +111,10 @@ class Zero:
         """Hold a tensor whole; what `writer` changes in it is passed on to all ranks."""
         sharded = self._sharded and hasattr(tensor, "ds_id")
         return self._deepspeed.zero.GatheredParameters([tensor], modifier_rank=writer, enabled=sharded)
+
+    def _part(self, weight: Any) -> Tensor:
+        """What this rank computes with, or gathers from."""
+        return weight.ds_tensor if self._sharded else weight
 
     def _shape(self, weight: Any) -> torch.Size:
         return weight.ds_shape if self._sharded else weight.shape

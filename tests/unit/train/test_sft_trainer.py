@@ -109,7 +109,9 @@ def test_the_projector_learns_at_its_own_rate(student: PolicyRef, tmp_path: Path
     trainer = trainer_of(student, replace(SETTINGS, tuning=tuning, lr=1e-3, projector_lr=1e-5))
     before = {name: weight.detach().clone() for name, weight in trainer.backend.weights.items()}
     trainer.step(prompts, prompts[0])
-    moved = {name: float((weight.detach() - before[name]).abs().max()) for name, weight in trainer.backend.weights.items()}
+    moved = {
+        name: float((weight.detach() - before[name]).abs().max()) for name, weight in trainer.backend.weights.items()
+    }
     projector = [change for name, change in moved.items() if in_projector(name)]
     # the first AdamW step moves a weight by at most its learning rate
     assert 0 < max(projector) < 1.1e-5

@@ -123,7 +123,10 @@ def test_dropped_groups_are_counted_and_change_nothing(student: PolicyRef, tmp_p
     metrics = with_flat.step([groups[0], flat, groups[2]])
     without.step([groups[0], groups[2]])
     assert metrics["groups_dropped"] == 1
-    assert all(torch.allclose(weight, without.backend.weights[name], atol=1e-6) for name, weight in with_flat.backend.weights.items())
+    assert all(
+        torch.allclose(weight, without.backend.weights[name], atol=1e-6)
+        for name, weight in with_flat.backend.weights.items()
+    )
 
 
 def test_a_step_without_any_signal_updates_nothing(student: PolicyRef, tmp_path: Path) -> None:

@@ -6,7 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from backend_support import FORWARDS, SETTINGS, SFT, assert_same_files, assert_same_updates, on_two_ranks, small_chunks, tuned, updated
+from backend_support import (
+    FORWARDS,
+    SETTINGS,
+    SFT,
+    assert_same_files,
+    assert_same_updates,
+    on_two_ranks,
+    small_chunks,
+    tuned,
+    updated,
+)
 from train_support import save_tiny_student
 
 from dpe_ray.train.world import World
