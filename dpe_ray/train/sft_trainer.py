@@ -11,7 +11,8 @@ from transformers import get_cosine_schedule_with_warmup
 
 from dpe_ray.models.policy import LoadedPolicy, answer_ids, in_projector, pad_token
 from dpe_ray.train.backends import open_backend
-from dpe_ray.train.batching import MicroBatch, TrainingSequence, collate, cut, in_step
+from dpe_ray.train.balance import in_step
+from dpe_ray.train.batching import MicroBatch, TrainingSequence, collate, cut
 from dpe_ray.train.logprobs import CompletionLogprobs
 from dpe_ray.train.metrics import Metrics
 from dpe_ray.train.optimizer import UpdateRule

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from dpe_ray.models.policy import LoadedPolicy, pad_token
 from dpe_ray.train.backends import open_backend
-from dpe_ray.train.batching import MicroBatch, collate, dealt, idle, in_step, informative, pack, split_updates
+from dpe_ray.train.balance import dealt, in_step
+from dpe_ray.train.batching import MicroBatch, collate, idle, informative, pack, split_updates
 from dpe_ray.train.logprobs import CompletionLogprobs
 from dpe_ray.train.loss import ClipSettings, TokenLogprobs, grpo_loss
 from dpe_ray.train.optimizer import UpdateRule
