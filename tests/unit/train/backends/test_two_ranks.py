@@ -1,4 +1,4 @@
-"""Two processes make the same updates as one and leave the same files: ddp and fsdp2; DeepSpeed is in test_zero."""
+"""Two processes make the same updates as one and leave the same files: ddp and fsdp2 (DeepSpeed: e2e/test_zero)."""
 
 from dataclasses import replace
 from functools import partial
