@@ -18,7 +18,7 @@ test: $(INSTALLED)
 # worker is killed, and with DeepSpeed.
 test-cluster: $(INSTALLED)
 	$(BIN)/python -m pytest tests/e2e/test_job.py tests/e2e/test_interrupt.py tests/e2e/test_faults.py tests/e2e/test_suppliers.py \
-	  tests/e2e/test_killed_worker.py tests/e2e/test_zero.py tests/e2e/test_deepspeed.py
+	  tests/e2e/test_killed_worker.py tests/e2e/test_elastic.py tests/e2e/test_zero.py tests/e2e/test_deepspeed.py
 
 check: $(INSTALLED)
 	$(BIN)/ruff format --check .

@@ -137,11 +137,7 @@ class FolderPool:
         mark = Path(self.folder) / "died"
         if self._count == self.dies_once_at and not mark.exists():
             mark.touch()
-            self.die()
-
-    def die(self) -> None:
-        """End the process."""
-        os._exit(1)
+            os._exit(1)
 
 
 @dataclass

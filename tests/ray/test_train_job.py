@@ -1,13 +1,9 @@
 """The training loop under Ray Train."""
 
-import os
-import sys
-import time
 from functools import partial
 from pathlib import Path
 
 import pytest
-import ray
 import ray.cloudpickle
 import train_support
 from chain_support import assert_chain, run_chain
@@ -24,32 +20,7 @@ SETTINGS = GrpoSettings(
     tuning="lora", lr=1e-3, prompts_per_step=4, group_size=4, steps=3, max_tokens=4, drop_equal_groups=False
 )
 
-for module in (train_support, sys.modules[__name__]):  # workers do not have the tests on their path
-    ray.cloudpickle.register_pickle_by_value(module)
-
-
-@ray.remote
-class Squatter:
-    """Holds CPUs."""
-
-    def ready(self) -> None:
-        """Answer when they are held."""
-
-
-class MovingPool(FolderPool):
-    """Makes room for another worker before its own dies."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        Path(self.folder).mkdir(parents=True, exist_ok=True)
-        with (Path(self.folder) / "pids").open("a") as file:
-            file.write(f"{os.getpid()} ")
-
-    def die(self) -> None:
-        ray.kill(ray.get_actor("squatter"))
-        while ray.available_resources().get("CPU", 0) < 1:
-            time.sleep(0.1)
-        super().die()
+ray.cloudpickle.register_pickle_by_value(train_support)  # workers do not have the tests on their path
 
 
 def samples_in(folder: Path) -> list[Sample]:
@@ -73,18 +44,6 @@ async def test_a_workers_own_error_is_raised_as_itself_and_at_once(ray_session: 
     with pytest.raises(TrainingError, match="refused the policy"):
         await updater.finetune(student, samples_in(tmp_path), out=str(tmp_path / "out"), seed=0)
     assert (tmp_path / "attempts").read_text() == "x"
-
-
-async def test_training_goes_on_with_more_workers_where_there_is_room(ray_session: None, tmp_path: Path) -> None:
-    student = save_tiny_student(tmp_path / "student")
-    free = ray.available_resources()["CPU"]
-    ray.get(Squatter.options(name="squatter", num_cpus=free - 0.75).remote().ready.remote())
-    pool = partial(MovingPool, student.base, str(tmp_path / "pool"), dies_once_at=3)
-    updater = RayPolicyUpdater(SETTINGS, pool, str(tmp_path / "ray"), workers=(1, 2), num_cpus=0.5)
-    result = await updater.finetune(student, samples_in(tmp_path), out=str(tmp_path / "out"), seed=0)
-    assert len((tmp_path / "pool" / "pids").read_text().split()) == 1 + 2
-    assert (result.steps, len(result.metrics), result.policy.version) == (3, 3, 1)
-    load_policy(result.policy)
 
 
 async def test_no_samples_are_refused_before_anything_starts(tmp_path: Path) -> None:
