@@ -64,11 +64,11 @@ def updated(settings: GrpoSettings, student: PolicyRef, folder: Path, world: Wor
     """Two steps in a row, and the second once more from the state after the first."""
     share = list(world.share(groups_of(student, folder)))
     trainer = trainer_of(student, settings, world)
-    before, forwards = trainer.backend.reference.hash(), Counted(trainer)
+    before, forwards = trainer.reference.hash(), Counted(trainer)
     trainer.step(share)
     (middle, *_) = world.collect([trainer.state()])
     metrics = trainer.step(share)
-    after, state, count = trainer.backend.reference.hash(), trainer.state(), forwards.count
+    after, state, count = trainer.reference.hash(), trainer.state(), forwards.count
     again = trainer_of(student, settings, world)
     again.load_state(middle[0])
     again.step(share)

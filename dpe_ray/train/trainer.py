@@ -14,6 +14,7 @@ from dpe_ray.train.batching import MicroBatch, collate, idle, informative, pack,
 from dpe_ray.train.logprobs import CompletionLogprobs
 from dpe_ray.train.loss import ClipSettings, TokenLogprobs, grpo_loss
 from dpe_ray.train.optimizer import UpdateRule
+from dpe_ray.train.reference import Reference
 from dpe_ray.train.settings import GrpoSettings
 from dpe_ray.train.world import World
 from dpe_ray.types import RolloutGroup
@@ -35,6 +36,7 @@ class GrpoTrainer:
         self._module = CompletionLogprobs(policy, settings.temperature, packing=packing).eval()
         rule = UpdateRule(lambda name: settings.lr, settings.weight_decay, settings.max_grad_norm)
         self.backend = open_backend(settings.backend, self._module, rule, self.world, settings.device)
+        self.reference = Reference(self.backend.parts if settings.kl else {})
         self._pad_id = pad_token(policy.processor)
         self._clip = ClipSettings(
             settings.clip_low,
@@ -84,7 +86,7 @@ class GrpoTrainer:
             return self.backend.score(batch).logprobs
 
     def _reference_score(self, batch: MicroBatch) -> Tensor:
-        with self.backend.reference.in_place():
+        with self.reference.in_place():
             return self._score(batch)
 
     def _update(self, batches: Sequence[MicroBatch], old: Iterable[Tensor | None]) -> dict[str, float]:

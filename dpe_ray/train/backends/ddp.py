@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dpe_ray.train.backends.port import Reference
 from dpe_ray.train.batching import MicroBatch
 from dpe_ray.train.logprobs import CompletionLogprobs, Scored
 from dpe_ray.train.optimizer import (
@@ -34,7 +33,7 @@ class Replicated:
     def __init__(self, scorer: CompletionLogprobs, rule: UpdateRule, world: World) -> None:
         self.weights: Weights = trainable_weights(scorer)
         self.optimizer = rule.optimizer(self.weights)
-        self.reference = Reference(self.weights)
+        self.parts = self.weights
         self._scorer = scorer
         self._rule = rule
         self._world = world

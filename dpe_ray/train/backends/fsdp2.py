@@ -10,7 +10,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from dpe_ray.train.backends.port import Reference, TensorsOut
+from dpe_ray.train.backends.port import TensorsOut
 from dpe_ray.train.batching import MicroBatch
 from dpe_ray.train.logprobs import CompletionLogprobs, Scored
 from dpe_ray.train.optimizer import (
@@ -36,7 +36,7 @@ class FullySharded:
         self._root: Any = shard(TensorsOut(scorer), reshard_after_forward=True)
         self.weights: Weights = trainable_weights(scorer)
         self.optimizer = rule.optimizer(self.weights)
-        self.reference = Reference({name: _local(weight) for name, weight in self.weights.items()})
+        self.parts: Weights = {name: _local(weight) for name, weight in self.weights.items()}
         self._rule = rule
         self._world = world
 

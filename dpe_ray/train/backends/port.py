@@ -1,8 +1,6 @@
-"""What a way of spreading a policy over the ranks must do, and the reference that all ways share."""
+"""What a way of spreading a policy over the ranks must do."""
 
-import hashlib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import torch
@@ -24,7 +22,8 @@ class Backend(Protocol):
     """Name to parameter of all that is trained, as this rank holds it: whole, or its shard."""
     optimizer: torch.optim.AdamW
     """What a learning-rate schedule takes."""
-    reference: "Reference"
+    parts: Weights
+    """What this rank computes with, or gathers from: changed in place between passes, the policy computes with it."""
 
     def score(self, batch: MicroBatch) -> Scored:
         """Run the policy; with gradient unless the caller switched it off."""
@@ -52,39 +51,6 @@ class Backend(Protocol):
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Go on from a `state()`, of which every rank passes its own copy."""
         ...
-
-
-class Reference:
-    """The trained weights as they were when training began, frozen: this rank's part of them."""
-
-    def __init__(self, parts: Mapping[str, Tensor]) -> None:
-        """`parts` are what this rank computes with, such as its shards, under the names of the weights."""
-        self._parts = {name: part.detach() for name, part in parts.items()}
-        self._copies = {name: part.clone() for name, part in self._parts.items()}
-
-    @contextmanager
-    def in_place(self) -> Iterator[None]:
-        """The reference's weights stand in the policy. Not between a forward pass and its backward pass."""
-        self._swap()
-        try:
-            yield
-        finally:
-            self._swap()
-
-    def hash(self) -> str:
-        """SHA-256 of this rank's part: stays the same for the whole round."""
-        digest = hashlib.sha256()
-        for name, copy in sorted(self._copies.items()):
-            digest.update(name.encode())
-            digest.update(copy.cpu().contiguous().view(torch.uint8).numpy().tobytes())
-        return digest.hexdigest()
-
-    def _swap(self) -> None:
-        """Its own inverse; needs room for one more weight at a time."""
-        for name, part in self._parts.items():
-            held, copy = part.clone(), self._copies[name]
-            part.copy_(copy)
-            copy.copy_(held)
 
 
 class TensorsOut(nn.Module):

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from dpe_ray.errors import TrainingError
-from dpe_ray.train.backends.port import Reference, TensorsOut
+from dpe_ray.train.backends.port import TensorsOut
 from dpe_ray.train.batching import MicroBatch
 from dpe_ray.train.logprobs import CompletionLogprobs, Scored
 from dpe_ray.train.optimizer import UpdateRule, Weights, copied, require_finite, trainable_weights
@@ -39,7 +39,7 @@ class Zero:
         )
         self._engine.eval()  # no dropout, as before
         self._sharded = stage == 3
-        self.reference = Reference({name: self._part(weight) for name, weight in self.weights.items()})
+        self.parts: Weights = {name: self._part(weight) for name, weight in self.weights.items()}
         self._world = world
 
     def score(self, batch: MicroBatch) -> Scored:
@@ -113,7 +113,7 @@ class Zero:
         return self._deepspeed.zero.GatheredParameters([tensor], modifier_rank=writer, enabled=sharded)
 
     def _part(self, weight: Any) -> Tensor:
-        """What this rank computes with, or gathers from."""
+        """The shard of ZeRO-3, which lies in a tensor of its own."""
         return weight.ds_tensor if self._sharded else weight
 
     def _shape(self, weight: Any) -> torch.Size:
