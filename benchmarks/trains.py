@@ -1,6 +1,6 @@
 """Whether every way of training mends what the micro student gets wrong, and leaves alone what it can.
 
-    python benchmarks/trains.py --seed 0 [--only grpo-lora sft-full ...]
+    python benchmarks/trains.py --seeds 0 1 2 [--only grpo-lora sft-full ...]
 
 GRPO and supervised fine-tuning, as adapter and of all weights, on labelled samples of the skills that carry a
 misconception and on a third as many of sound ones. Control: GRPO with its rewards permuted within each group. In one
@@ -11,6 +11,7 @@ import argparse
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 
 import common
@@ -25,7 +26,7 @@ from dpe_ray.models.transformers_engine import TransformersEngine
 from dpe_ray.pool.images import ImageStore
 from dpe_ray.pool.samples import read_samples
 from dpe_ray.train.methods import finetune
-from dpe_ray.train.settings import GrpoSettings, SftSettings
+from dpe_ray.train.settings import GrpoSettings, Settings, SftSettings
 from dpe_ray.types import PolicyRef, Sample
 
 MAX_TOKENS = 40
@@ -33,7 +34,7 @@ REPLAY = 3
 """Samples of weak skills for one of a sound skill."""
 GRPO = GrpoSettings(lora_rank=16, lora_alpha=32, prompts_per_step=16, steps=40, lr=5e-4, kl=0.02, max_tokens=MAX_TOKENS)
 SFT = SftSettings(lora_rank=16, lora_alpha=32, lr=3e-3, epochs=3, batch_size=32, micro_batch=32, max_tokens=MAX_TOKENS)
-WAYS = {
+WAYS: dict[str, Settings] = {
     "grpo-lora": GRPO,
     "grpo-full": replace(GRPO, tuning="full", lr=1e-4),
     "sft-lora": SFT,
@@ -65,7 +66,7 @@ class Bench:
 def main() -> None:
     """Train each way and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--only", nargs="+", choices=list(WAYS), default=list(WAYS))
     parser.add_argument("--work", type=Path, default=Path("runs/trains"))
     args = parser.parse_args()
@@ -77,17 +78,17 @@ def main() -> None:
     engine = TransformersEngine(start.base, {"threads": 1})
     bench = Bench(start, engine, items, [truth.kind(item.skills[0]) for item in items])
     before, rows = bench.right(start), []
-    for name in args.only:
-        out = str(args.work / f"{name}-seed-{args.seed}")
+    for name, seed in product(args.only, args.seeds):
+        out = str(args.work / f"{name}-seed-{seed}")
         began = time.monotonic()
         prompts = [answer_prompt(sample) for sample in spread_answers(lessons)]
-        result = finetune(start, prompts, EnginePool(engine), WAYS[name], out=out, seed=args.seed)
+        result = finetune(start, prompts, EnginePool(engine), WAYS[name], out=out, seed=seed)
         seconds = time.monotonic() - began
-        after = bench.right(result.policy)
-        rows.append({"way": name, "steps": result.steps, "seconds": seconds, **changes(before, after, bench.kinds)})
-        print(common.table(tuple(rows[-1]), [tuple(rows[-1].values())]), flush=True)
+        changed = changes(before, bench.right(result.policy), bench.kinds)
+        rows.append({"way": name, "seed": seed, "steps": result.steps, "seconds": seconds, **changed})
+        print(f"{name} seed {seed}: {seconds:.0f} s", flush=True)
     print(common.table(tuple(rows[0]), [tuple(row.values()) for row in rows]))
-    print(f"wrote {common.write('trains', {'seed': args.seed, 'lessons': len(lessons), 'rows': rows})}")
+    print(f"wrote {common.write('trains', {'lessons': len(lessons), 'rows': rows})}")
 
 
 def chosen(support: Sequence[Sample], truth: common.Truth) -> list[Sample]:

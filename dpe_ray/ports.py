@@ -209,22 +209,69 @@ class PolicyUpdater(Protocol):
         ...
 
 
-class CallBudget(Protocol):
-    """The teacher calls that may still be made: one count for all workers of a run.
+@dataclass(frozen=True)
+class Limits:
+    """What may be spent; None: any amount."""
 
-    Only calls that reach an endpoint are counted; what a journal answers was paid before.
+    calls: int | None = None
+    tokens: int | None = None
+    """Of prompts and completions together."""
+    usd: float | None = None
+
+    @property
+    def spent(self) -> str:
+        """Name of the first amount of which nothing is left; empty while there is some of each."""
+        amounts = {"calls": self.calls, "tokens": self.tokens, "usd": self.usd}
+        return next((name for name, left in amounts.items() if left is not None and left <= 0), "")
+
+    def less(self, calls: int, tokens: int, usd: float) -> "Limits":
+        """What is left after these, below 0 where more was spent."""
+        return Limits(
+            None if self.calls is None else self.calls - calls,
+            None if self.tokens is None else self.tokens - tokens,
+            None if self.usd is None else self.usd - usd,
+        )
+
+
+@dataclass(frozen=True)
+class Taken:
+    """Leave to make a call, or why there is none."""
+
+    allowance: int
+    """Number of the allowance that it is taken from."""
+    refused: str = ""
+    """Key in the configuration of the limit that is spent."""
+    metered: bool = False
+    """Whether a limit wants to be told what the answer took."""
+
+
+class CallBudget(Protocol):
+    """What teacher calls may still be made, by role: one count for all workers of a run.
+
+    Only calls that reach an endpoint are counted; what a journal answers was paid before. Tokens and money are known
+    with the answer, so their limits are overshot by the calls that are under way when they are reached.
     """
 
-    async def allow(self, calls: int | None) -> None:
-        """From now on at most this many more, beside those under way; None: any number. Begins a new allowance."""
+    async def allow(self, limits: Mapping[str, Limits] | None) -> None:
+        """From now on at most this much more by role, '' for all of them together, beside the calls under way.
+
+        None: any amount. Begins a new allowance.
+        """
         ...
 
-    async def take(self) -> int:
-        """Ask before a call: the number of the allowance that it is taken from, 0 when nothing is left."""
+    async def take(self, role: str) -> Taken:
+        """Ask before a call. Once a limit refused one, every role is refused until there is room again.
+
+        A stage that has lost one role would pay the others for work that it cannot finish.
+        """
         ...
 
-    async def give_back(self, allowance: int) -> None:
+    async def give_back(self, role: str, allowance: int) -> None:
         """A call that was taken from this allowance got no answer. A later allowance never counted it."""
+        ...
+
+    async def spend(self, role: str, allowance: int, tokens: int, usd: float) -> None:
+        """What the answer to a metered call took. A later allowance does not count it."""
         ...
 
 

@@ -18,7 +18,7 @@ from dpe_ray.config.diagnose import DiagnoseConfig
 from dpe_ray.config.loading import load_config, parse_config
 from dpe_ray.config.models import PROMPTS, ROLES, ModelConfig, PriceConfig
 from dpe_ray.config.part import Workers
-from dpe_ray.config.run import BudgetConfig, RunConfig, RuntimeConfig
+from dpe_ray.config.run import BudgetConfig, RoleBudget, RunConfig, RuntimeConfig
 from dpe_ray.config.sets import AnswerConfig, DecisionConfig, ProbeConfig, SourceConfig, SuiteConfig
 from dpe_ray.config.supply import (
     AnnotateConfig,
@@ -46,6 +46,7 @@ __all__ = [
     "PriceConfig",
     "ProbeConfig",
     "RetrieveConfig",
+    "RoleBudget",
     "RunConfig",
     "RuntimeConfig",
     "SearchConfig",

@@ -1,29 +1,59 @@
 """A whole run: its parts, and what they must be to each other."""
 
 import re
+from difflib import get_close_matches
 from typing import Annotated, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from dpe_ray.config.diagnose import DiagnoseConfig
-from dpe_ray.config.models import PROMPTS, ROLES, ModelConfig
+from dpe_ray.config.models import PROMPTS, ROLES, ModelConfig, PriceConfig
 from dpe_ray.config.part import Part, Positive
 from dpe_ray.config.sets import AnswerConfig, DecisionConfig, ProbeConfig, SourceConfig, SuiteConfig
 from dpe_ray.config.supply import PlanConfig, SupplyConfig
 from dpe_ray.config.tools import ToolsConfig
 from dpe_ray.config.train import TrainConfig
 
+Dollars = Annotated[float, Field(gt=0)]
+
+
+class RoleBudget(Part):
+    """What one role may spend, beside the limits of all together. An empty limit is none."""
+
+    calls: Positive | None = None
+    tokens: Positive | None = None
+    usd: Dollars | None = None
+
 
 class BudgetConfig(Part):
-    """What may be spent."""
+    """What the roles together may spend in a run; what student calls take is free.
+
+    The first limit that is reached, be it of one role, ends it: supply closes with what it has, a diagnosis that is cut
+    off is the last, and none begins behind it. Calls are never more than their limit. What an answer takes in tokens
+    and money is known when it is there: these limits are overshot by the calls in flight when they are reached.
+
+    The judge is not refused while policies are measured on gate and final: what it takes there (for text answers that
+    rules cannot decide) counts all the same.
+    """
 
     teacher_calls: Annotated[int, Field(ge=0)] = 20_000
-    """Answered calls of all roles together in the run; student calls are free.
+    """Answered calls."""
+    tokens: Positive | None = None
+    """Of prompts and completions together, as the endpoints report them."""
+    usd: Dollars | None = None
+    """By the `price` of each entry of `models`."""
+    roles: dict[str, RoleBudget] = {}
+    """Limits of single roles, by role. An editing model's calls are the image_editor's."""
 
-    Supply closes with what it has, and a diagnosis that it cuts off is the last. Never more than this are made, but for
-    the judge while policies are measured on gate and final: its calls (text answers that rules cannot decide) count,
-    and are not refused.
-    """
+    @field_validator("roles")
+    @classmethod
+    def _known(cls, roles: dict[str, RoleBudget]) -> dict[str, RoleBudget]:
+        for role in roles:
+            if role not in ROLES:
+                near = get_close_matches(role, ROLES, 1)
+                meant = f"did you mean {near[0]}?" if near else f"roles are {', '.join(ROLES)}"
+                raise ValueError(f"no role {role!r}; {meant}")
+        return roles
 
 
 class RuntimeConfig(Part):
@@ -109,6 +139,19 @@ class RunConfig(Part):
             raise ValueError(f"tools.edit.model: no model {edit.model!r} under models")
         if edit.model and not self.models[edit.model].base_url:
             raise ValueError(f"tools.edit.model: models.{edit.model} needs a base_url with images/edits behind it")
+        return self
+
+    @model_validator(mode="after")
+    def _money_is_counted(self) -> Self:
+        """A limit in dollars that nothing is counted against would bound nothing."""
+        budget, free = self.budget, PriceConfig()
+        if budget.usd is not None and all(model.price == free for model in self.models.values()):
+            raise ValueError("budget.usd: no model has a price; set models.NAME.price")
+        for role, limits in budget.roles.items():
+            painter = self.tools.edit.model if role == "image_editor" else ""
+            names = [name for name in (self.model_of(role), painter) if name]
+            if limits.usd is not None and all(self.models[name].price == free for name in names):
+                raise ValueError(f"budget.roles.{role}.usd: no price; set models.{names[-1]}.price")
         return self
 
     def model_of(self, role: str) -> str:

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, field_validator
 
 from dpe_ray.config.part import Fraction, Part, Positive, Workers
 
@@ -34,6 +34,9 @@ class SftConfig(Part):
     is right. 0 trains on the samples as they are."""
 
 
+REWARDS = ("accuracy", "format", "length")
+
+
 def _as_range(workers: Any) -> Any:
     """Read a number as that many and no other."""
     return {"min": workers, "max": workers} if isinstance(workers, int) else workers
@@ -60,20 +63,50 @@ class TrainConfig(Part):
     weight_decay: Annotated[float, Field(ge=0)] = 1e-2
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
     kl: Annotated[float, Field(ge=0)] = 0.01
-    """Coefficient of k3 against the policy at the start of the round."""
+    """Coefficient of the KL to a frozen copy of the policy at the start of the round."""
+    kl_estimator: Literal["k1", "k2", "k3"] = "k3"
+    """How the KL is estimated from single tokens (Schulman): k3 (DPE) is never negative and unbiased."""
+    kl_importance: bool = False
+    """Weight each token's KL by the ratio new / old, which keeps it unbiased from the second update of a batch on."""
+    importance_sampling_level: Literal["token", "sequence"] = "token"
+    """Of the ratio new / old. sequence: one per completion, the mean of its tokens' log-ratios (GSPO, arXiv
+    2507.18071); set clip_low and clip_high to 3e-4 and 4e-4 with it, and clip_dual to null."""
     clip_low: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    """The ratio new / old is clipped below 1 - clip_low ..."""
     clip_high: Annotated[float, Field(gt=0)] = 0.3
-    clip_dual: Annotated[float, Field(gt=1)] = 3.0
-    loss_mean: Literal["sequence", "token"] = "sequence"
-    """Mean per sequence (DPE) or over all tokens of the update."""
+    """... and above 1 + clip_high (DAPO: 0.28)."""
+    clip_dual: Annotated[float, Field(gt=1)] | None = 3.0
+    """Bounds the ratio of bad tokens that became likelier; null: off."""
+    rollout_ratio: Literal["truncate", "mask", "off"] = "truncate"
+    """What is done about the ratio trainer / rollout engine, of the same weights in two engines. truncate: tokens are
+    weighted by it, at most by rollout_cap; mask: tokens above rollout_cap are left out; off: nothing."""
+    rollout_cap: Annotated[float, Field(ge=1)] = 2.0
+    scale_rewards: Literal["group", "none"] = "group"
+    """group: advantages are divided by the standard deviation of their group's rewards; none: they are not (Dr. GRPO,
+    arXiv 2503.20783)."""
+    std_ddof: Literal[0, 1] = 1
+    """That standard deviation has G - std_ddof in the denominator (DPE: 1)."""
+    std_eps: Annotated[float, Field(ge=0)] = 1e-6
+    """Added to that standard deviation (DPE: 1e-6, TRL: 1e-4)."""
+    loss_mean: Literal["sequence", "token", "constant"] = "sequence"
+    """sequence: each completion counts once (DPE); token: each token of the update (DAPO, arXiv 2503.14476); constant:
+    the sum over tokens by completions x max_tokens (Dr. GRPO)."""
+    mask_truncated_completions: bool = False
+    """Leave completions that max_tokens cut out of the loss; their rewards stay in their group's mean (DAPO)."""
+    overlong_buffer: Annotated[float, Field(gt=0, le=1)] = 0.2
+    """Share of max_tokens over which the reward `length` falls from 1 to 0 (DAPO: 4,096 of 20,480 tokens)."""
     drop_equal_groups: bool = True
     """Leave out groups whose rewards are all equal; they are counted. DPE keeps them."""
     temperature: Annotated[float, Field(gt=0)] = 1.0
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     max_tokens: Positive = 256
     """Length limit of a rollout."""
-    reward: dict[Literal["accuracy", "format"], Annotated[float, Field(ge=0)]] = {"accuracy": 0.9, "format": 0.1}
-    """Weights of the reward parts (DPE: 0.9 and 0.1)."""
+    reward: dict[str, Annotated[float, Field(ge=0)]] = {"accuracy": 0.9, "format": 0.1}
+    """Weights of the reward parts (DPE: 0.9 and 0.1): accuracy, format, length, and functions of the user's own as
+    `path/to/file.py:function`, called as `function(sample, completion) -> float` with a `dpe_ray.types` Sample and
+    Completion; one that raises, hangs or returns no finite number gives 0 and is counted as `reward_errors`."""
+    reward_timeout_s: Annotated[float, Field(gt=0)] = 10.0
+    """Seconds that a function of the user's own may take for one completion."""
     permute_rewards: bool = False
     """Control experiment: shuffle the rewards within each group, so that nothing can be learned."""
     backend: Literal["ddp", "fsdp2", "zero2", "zero3"] = "ddp"
@@ -90,6 +123,17 @@ class TrainConfig(Part):
     num_cpus: Annotated[float, Field(gt=0)] = 1.0
     """CPUs per training worker."""
     use_gpu: bool = False
+
+    @field_validator("reward")
+    @classmethod
+    def _known(cls, reward: dict[str, float]) -> dict[str, float]:
+        for name in reward:
+            if name not in REWARDS and ".py:" not in name:
+                raise ValueError(f"no reward {name!r}; there are {', '.join(REWARDS)} and path/to/file.py:function")
+        names = [name.rpartition(":")[2] for name in reward]
+        if twice := next((name for name in names if names.count(name) > 1), ""):
+            raise ValueError(f"two rewards are named {twice}; rename a function")
+        return reward
 
     @property
     def num_workers(self) -> int | tuple[int, int]:

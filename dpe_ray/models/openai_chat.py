@@ -34,7 +34,7 @@ class ChatSpec(EndpointSpec):
         chat = OpenAIChat(self)
         if not self.journal:
             return chat
-        inner = BoundedAsker(chat, self.budget) if self.budget else chat
+        inner = BoundedAsker(chat, self.budget, self.price) if self.budget else chat
         return JournaledChat(inner, Journal(self.journal, self.name), self.name, self.model, self.policy_version or 0)
 
 

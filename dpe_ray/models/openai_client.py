@@ -7,7 +7,7 @@ import random
 import re
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -18,6 +18,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_aft
 from dpe_ray.errors import BadRequest, ConfigError, EndpointDown, ModelUnavailable
 from dpe_ray.models.journal import Call
 from dpe_ray.models.pacing import DOWN_AFTER_S, Breaker, Clock, Places, StallWatch
+from dpe_ray.models.price import Price
 
 if TYPE_CHECKING:
     import openai
@@ -58,6 +59,8 @@ class EndpointSpec:
     """After the first attempt."""
     route: Route | None = None
     """How calls reach `base_url`; None: over the network."""
+    price: Price = field(default_factory=Price)
+    """By which a budget counts the money of its calls."""
     stalls: str = ""
     """File to which a line is added when calls of a role hang; empty: the log alone."""
 

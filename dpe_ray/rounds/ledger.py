@@ -2,12 +2,12 @@
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dpe_ray.config import RunConfig
 from dpe_ray.models.journal import read_journal
+from dpe_ray.models.price import Price
 from dpe_ray.rounds.record import Cost
 from dpe_ray.rounds.store import write_text
 from dpe_ray.supply.tools.recorded import OPERATIONS, PAINTING, SEARCH
@@ -17,15 +17,6 @@ TOOLS = (SEARCH, OPERATIONS)
 """Roles in the journal behind which no model stands: they are no calls, and cost nothing."""
 SUPPORT = "support"
 """Journal stage of the support set's skills: asked once for a run, and paid by the round that first needs them."""
-
-
-@dataclass(frozen=True)
-class Price:
-    """US dollars: `input` and `output` per million tokens, `image` per thousand images sent."""
-
-    input: float = 0.0
-    output: float = 0.0
-    image: float = 0.0
 
 
 def prices(config: RunConfig) -> dict[str, Price]:
@@ -68,8 +59,7 @@ def cost(calls: Iterable[Mapping[str, Any]], prices: Mapping[str, Price], stage_
         if not call["stage"].startswith(stage_prefix) or call["role"] in TOOLS:
             continue
         price = prices.get(call["endpoint"], Price())
-        usd = (call["prompt_tokens"] * price.input + call["completion_tokens"] * price.output) / 1e6
-        usd += call["paid"] * call["images"] * price.image / 1e3
+        usd = price.usd(call["prompt_tokens"], call["completion_tokens"], call["paid"] * call["images"])
         tokens = call["prompt_tokens"] + call["completion_tokens"]
         total += Cost(call["paid"], call["paid"] * (call["role"] != STUDENT), tokens, usd)
     return total

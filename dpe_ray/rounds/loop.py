@@ -10,6 +10,7 @@ from dpe_ray.rounds.live import Notify
 from dpe_ray.rounds.record import Cost, RoundRecord, stopped_record, summary
 from dpe_ray.rounds.results import RoundResults, verdict_stage
 from dpe_ray.rounds.round import RoundStages, run_round
+from dpe_ray.rounds.spending import spending
 from dpe_ray.rounds.store import RunFolder
 from dpe_ray.types import PolicyRef, Sample, SuiteScore
 
@@ -98,5 +99,6 @@ class Loop:
         final: SuiteScore | None = None,
         final_cost: Cost | None = None,
     ) -> None:
-        spent = cost(read_calls(self._run.path / "journal"), self._prices)
-        self._run.write_summary(summary(status, self._records, base, final, final_cost or Cost(), spent))
+        calls = read_calls(self._run.path / "journal")
+        spent, budget = cost(calls, self._prices), spending(self._config, calls)
+        self._run.write_summary(summary(status, self._records, base, final, final_cost or Cost(), spent, budget))

@@ -1,7 +1,7 @@
 """What a round decided and measured, and how it stands in summary.json (the contract of the run directory)."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -156,8 +156,12 @@ def summary(
     final: SuiteScore | None,
     final_cost: Cost = Cost(),
     cost: Cost = Cost(),
+    budget: Mapping[str, Any] = {},
 ) -> dict[str, Any]:
-    """The tree of summary.json; `status` is running, complete or failed. `cost` is that of all calls so far."""
+    """The tree of summary.json; `status` is running, complete or failed. `cost` is that of all calls so far.
+
+    `budget` says of every limit that is set what is `spent` and what is `allowed`.
+    """
     return {
         "schema": SCHEMA,
         "status": status,
@@ -167,6 +171,7 @@ def summary(
         "rounds": [_round(record) for record in records],
         "final_cost": cost_entry(final_cost),
         "cost": cost_entry(cost),
+        "budget": dict(budget),
     }
 
 

@@ -49,8 +49,8 @@ class ReportData:
     rounds: tuple[RoundReport, ...]
     read_image: Callable[[ImageRef], bytes]
     """Asked only for pictures that are shown; one that raises OSError or PoolError is shown as missing."""
-    budget: int = 0
-    """Teacher calls that the run may make."""
+    budget: Sequence[str] = ()
+    """Of every limit what was spent, in words."""
 
 
 class Interval(NamedTuple):

@@ -5,6 +5,7 @@ from pathlib import Path
 from dpe_ray.models.images import read_bytes
 from dpe_ray.rounds.record import RoundRecord
 from dpe_ray.rounds.report import ReportData, RoundReport, render
+from dpe_ray.rounds.spending import in_words
 from dpe_ray.rounds.store import RunFolder, StageFolder, write_text
 from dpe_ray.types import Comparison, DataPlan, Diagnosis, TrainResult
 
@@ -17,8 +18,8 @@ def write_report(run: RunFolder) -> Path:
     while (folder := run.round(index)).path.exists():
         rounds.append(_round(index, folder))
         index += 1
-    config = run.config()
-    report = ReportData(str(config["name"]), summary, tuple(rounds), read_bytes, config["budget"]["teacher_calls"])
+    limits = in_words(summary.get("budget", {}))  # runs of earlier versions have none
+    report = ReportData(str(run.config()["name"]), summary, tuple(rounds), read_bytes, limits)
     path = run.path / "report.html"
     write_text(path, render(report))
     return path

@@ -5,7 +5,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import TypeVar
 
-from dpe_ray.rounds.ledger import Price, read_calls, round_cost, write_ledger
+from dpe_ray.models.price import Price
+from dpe_ray.rounds.ledger import read_calls, round_cost, write_ledger
 from dpe_ray.rounds.live import Notify
 from dpe_ray.rounds.record import RoundRecord
 from dpe_ray.rounds.store import RunFolder, Stage, StageFolder

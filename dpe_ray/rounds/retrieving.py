@@ -110,7 +110,7 @@ class Retrieval:
         """
         config = self._config
         bare = [sample for sample in samples if not sample.skills]
-        await grant(self._machine.calls, self._run, config.budget.teacher_calls, SUPPORT)
+        await grant(self._machine.calls, self._run, config, SUPPORT)
         listed = await list_support_skills(
             [sample for sample in bare if not self._skills.get(sample.id)],
             self._machine.door("skill_analyst", SUPPORT, 0),

@@ -5,19 +5,21 @@ from typing import Any
 
 from rich.table import Table
 
+from dpe_ray.rounds.spending import in_words
 from dpe_ray.rounds.store import RunFolder
 
 
 def told(run: RunFolder) -> Iterator[Table | str]:
     """One table of the rounds, one of the suites by category, what it took, and what stopped it."""
-    summary, config = run.summary(), run.config()
+    summary = run.summary()
     yield _rounds(summary)
     if summary["base"] and summary["final"]:
         yield _final(summary["base"], summary["final"])
-    cost, budget = summary["cost"], config["budget"]["teacher_calls"]
+    cost = summary["cost"]
     usd = f", {cost['usd']:.2f} US$" if cost["usd"] else ""
-    of_them = f"of them {cost['teacher_calls']} of {budget} teacher calls"
-    yield f"spent: {cost['calls']} calls, {of_them}; {cost['tokens']} tokens{usd}"
+    yield f"spent: {cost['calls']} calls, {cost['tokens']} tokens{usd}"
+    if budget := summary.get("budget"):  # runs of earlier versions have none
+        yield f"of the budget: {', '.join(in_words(budget))}"
     if summary["rounds"] and (last := summary["rounds"][-1])["decision"] == "stop":
         yield f"ended after round {last['index']}: {last['reasons'][0]}"
     if summary["error"]:

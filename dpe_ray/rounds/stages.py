@@ -12,7 +12,7 @@ from dpe_ray.grading.options import spread_answers
 from dpe_ray.ports import ChatDoor
 from dpe_ray.rounds.diagnosing import diagnose_policy
 from dpe_ray.rounds.live import QUOTAS_EVERY_S, Notify, QuotaLines, repeating
-from dpe_ray.rounds.machine import Machine, grant
+from dpe_ray.rounds.machine import Machine, grant, spent_limit
 from dpe_ray.rounds.results import earlier_answers
 from dpe_ray.rounds.round import RoundStages
 from dpe_ray.rounds.sets import Sets, round_probe, second_batch
@@ -42,9 +42,9 @@ class _Bound:
     async def diagnose(self, policy: PolicyRef, index: int) -> tuple[Diagnosis, tuple[Graded, ...]]:
         """Draw this round's probe and find where the policy fails on it."""
         config, stage = self._config, f"{index:02d}-diagnosis"
-        allowed = config.budget.teacher_calls
-        if await grant(self._machine.calls, self._run, allowed, stage) <= 0:
-            raise BudgetExceeded(f"budget.teacher_calls: all {allowed} calls are spent")
+        if limit := spent_limit(self._run, config, stage):
+            raise BudgetExceeded(limit)
+        await grant(self._machine.calls, self._run, config, stage)
         await self._machine.publish(policy)
         return await diagnose_policy(
             policy.version,

@@ -53,7 +53,7 @@ class Suppliers:
         roles = ("planner", "student") if settings.construct.planner else ("student",)
 
         async def book(wanted: Mapping[str, int]) -> QuotaBook:
-            await grant(self._machine.calls, self._run, config.budget.teacher_calls, stage)
+            await grant(self._machine.calls, self._run, config, stage)
             # the planner's door keeps to the budget; slots go on without it, and cost nothing then
             book = self._machine.book(dict(wanted), settings.slots_per_sample, sys.maxsize)
             return lines.watch("construct", book)
@@ -96,7 +96,7 @@ class Suppliers:
         places = read_places(self._run, index) if tools else Places()
 
         async def book(wanted: Mapping[str, int]) -> QuotaBook:
-            left = await grant(self._machine.calls, self._run, config.budget.teacher_calls, stage)
+            left = await grant(self._machine.calls, self._run, config, stage)
             return lines.watch("annotate", self._machine.book(dict(wanted), settings.slots_per_sample, left))
 
         return AnnotateSupplier(

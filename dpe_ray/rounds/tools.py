@@ -10,6 +10,7 @@ from dpe_ray.models.openai_edits import EditSpec
 from dpe_ray.models.openverse import OpenverseSettings
 from dpe_ray.pool.images import ImageStore
 from dpe_ray.ports import CallBudget, Place
+from dpe_ray.rounds.ledger import prices
 from dpe_ray.rounds.sets import Sets
 from dpe_ray.rounds.store import RunFolder
 from dpe_ray.supply.annotate.cell_planner import place_of
@@ -94,6 +95,7 @@ def _painter(config: RunConfig) -> EditSpec:
         concurrency=model.concurrency,
         timeout_s=model.timeout_s,
         retries=model.retries,
+        price=prices(config)[edit.model],
         extra=edit.fields,
         seeded=edit.seeded,
         downloads=_downloads(config.tools.search),

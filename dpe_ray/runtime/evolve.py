@@ -19,6 +19,7 @@ from dpe_ray.rounds.machine import Machine
 from dpe_ray.rounds.record import cost_entry, summary
 from dpe_ray.rounds.reporting import write_report
 from dpe_ray.rounds.sets import load_sets
+from dpe_ray.rounds.spending import spending
 from dpe_ray.rounds.stages import make_stages
 from dpe_ray.rounds.store import RunFolder
 from dpe_ray.runtime import preflight, session
@@ -50,7 +51,7 @@ def evolve(config: RunConfig, folder: Path, *, fresh: bool = False, until_round:
         write_report(run)  # the one thing that an end by force may have left out
         return
     if not run.has_summary():
-        run.write_summary(summary("running", (), None, None))
+        run.write_summary(summary("running", (), None, None, budget=spending(config, ())))
     elif run.summary()["status"] == "failed":
         run.amend_summary(status="running", error="")
     try:
@@ -65,7 +66,8 @@ def _close(config: RunConfig, run: RunFolder, error: BaseException, notify: Noti
     """Leave status, cost and report behind; what goes wrong here is told, and does not hide what ended the run."""
     try:
         write_ledger(run.path)
-        run.amend_summary(cost=cost_entry(cost(read_calls(run.path / "journal"), prices(config))))
+        calls = read_calls(run.path / "journal")
+        run.amend_summary(cost=cost_entry(cost(calls, prices(config))), budget=spending(config, calls))
         if isinstance(error, DpeError):
             run.amend_summary(status="failed", error=str(error))
         write_report(run)
@@ -112,7 +114,7 @@ def _machine(
     from dpe_ray.runtime.sharded_index import ActorParts
     from dpe_ray.runtime.train_job import RayPolicyUpdater, method_settings
 
-    calls = start_calls()
+    calls, price = start_calls(), prices(config)
 
     def endpoint(name: str) -> dict[str, Any]:
         model = models[name]
@@ -124,6 +126,7 @@ def _machine(
             "concurrency": model.concurrency,
             "timeout_s": model.timeout_s,
             "retries": model.retries,
+            "price": price[name],
             "route": ServeRoute(served[name].app) if name in served else None,
             "stalls": str(run.path / STALLS),
         }

@@ -21,6 +21,7 @@ from dpe_ray.models.prompts import PromptFile
 from dpe_ray.pool.sources import GROUP, PREFIX
 from dpe_ray.supply.tools.edit_limits import load_limits
 from dpe_ray.taxonomy import load_taxonomy
+from dpe_ray.train.user_reward import check_reward
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,8 @@ def look(config: RunConfig, *, joined: bool) -> Iterator[Finding]:
         yield _limits(config.tools.edit.limits)
     if "construct" in config.supply.order:
         yield _programs(config.supply.construct.programs)
+    if config.train.method != "sft":
+        yield from (_reward(name) for name in config.train.reward if ":" in name)
     for name, model in config.models.items():
         if model.engine and model.source.startswith(PREFIX):
             yield _builtin(f"models.{name}.source", model.source)
@@ -139,6 +142,15 @@ def _programs(wanted: tuple[str, ...]) -> Finding:
         return Finding(PROGRAMS_KEY, str(error).removeprefix(f"{PROGRAMS_KEY}: "), ok=False)
     categories = sorted({category for program in programs.values() for category in program.categories})
     return Finding(PROGRAMS_KEY, f"{', '.join(programs)} can be loaded; they draw {', '.join(categories)}")
+
+
+def _reward(address: str) -> Finding:
+    """Load it in a process of its own, as training does."""
+    try:
+        check_reward(address)
+    except ConfigError as error:
+        return Finding("train.reward", str(error).removeprefix("train.reward: "), ok=False)
+    return Finding("train.reward", f"{address} can be loaded")
 
 
 def _of_workers(config: RunConfig) -> Iterator[Finding]:

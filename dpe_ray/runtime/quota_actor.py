@@ -8,7 +8,7 @@ from ray.exceptions import RayError
 
 from dpe_ray.errors import ClusterError
 from dpe_ray.models.call_budget import Calls
-from dpe_ray.ports import Place, QuotaState
+from dpe_ray.ports import Limits, Place, QuotaState, Taken
 from dpe_ray.runtime.owner import owner
 from dpe_ray.runtime.serve_route import last_line
 from dpe_ray.supply.quota_book import Quotas
@@ -59,17 +59,21 @@ class ActorCalls:
 
     actor: Any
 
-    async def allow(self, calls: int | None) -> None:
+    async def allow(self, limits: Mapping[str, Limits] | None) -> None:
         """As `CallBudget.allow`."""
-        await _ask(self.actor, "allow", calls)
+        await _ask(self.actor, "allow", limits)
 
-    async def take(self) -> int:
+    async def take(self, role: str) -> Taken:
         """As `CallBudget.take`."""
-        return await _ask(self.actor, "take")
+        return await _ask(self.actor, "take", role)
 
-    async def give_back(self, allowance: int) -> None:
+    async def give_back(self, role: str, allowance: int) -> None:
         """As `CallBudget.give_back`."""
-        await _ask(self.actor, "give_back", allowance)
+        await _ask(self.actor, "give_back", role, allowance)
+
+    async def spend(self, role: str, allowance: int, tokens: int, usd: float) -> None:
+        """As `CallBudget.spend`."""
+        await _ask(self.actor, "spend", role, allowance, tokens, usd)
 
 
 def start_book(quotas: dict[str, int], slots_per_sample: float, calls: int) -> ActorBook:

@@ -15,7 +15,10 @@ from torch import Tensor
 
 from dpe_ray.errors import TrainingError
 from dpe_ray.train.advantage import equal_rewards, group_advantages
+from dpe_ray.train.settings import GrpoSettings
 from dpe_ray.types import Prompt, RolloutGroup
+
+DEFAULTS = GrpoSettings()
 
 
 @dataclass(frozen=True)
@@ -74,12 +77,22 @@ def informative(groups: Sequence[RolloutGroup]) -> list[RolloutGroup]:
     return [group for group in groups if not equal_rewards([rollout.reward for rollout in group.rollouts])]
 
 
-def training_sequences(group: RolloutGroup) -> list[TrainingSequence]:
-    """[G] sequences with the group's advantages. Raises TrainingError when the engine left out ids or log-probs."""
-    advantages = group_advantages([rollout.reward for rollout in group.rollouts])
+def training_sequences(group: RolloutGroup, settings: GrpoSettings = DEFAULTS) -> list[TrainingSequence]:
+    """[G] sequences with the group's advantages; fewer where `settings` leave truncated ones out.
+
+    Raises TrainingError when the engine left out ids or log-probs.
+    """
+    advantages = group_advantages(
+        [rollout.reward for rollout in group.rollouts],
+        scale=settings.scale_rewards,
+        ddof=settings.std_ddof,
+        eps=settings.std_eps,
+    )
     sequences = []
     for rollout, advantage in zip(group.rollouts, advantages, strict=True):
         completion = rollout.completion
+        if settings.mask_truncated_completions and not completion.finished:
+            continue
         if not group.prompt_ids or len(completion.logprobs) != len(completion.token_ids):
             raise TrainingError(
                 f"sample {group.prompt.sample.id}: the rollouts carry no token ids or log-probs; "
@@ -97,12 +110,14 @@ def split_updates(groups: Sequence[RolloutGroup], updates: int) -> list[list[Rol
     return [list(groups[start:end]) for start, end in pairwise(edges)]
 
 
-def pack(groups: Iterable[RolloutGroup], size: int) -> list[list[TrainingSequence]]:
-    """Cut into micro-batches of at most `size` sequences: groups of similar length together, their members in a row.
+def pack(groups: Iterable[RolloutGroup], settings: GrpoSettings) -> list[list[TrainingSequence]]:
+    """Cut into micro-batches: groups of similar length together, their members in a row.
 
-    A group's prompt and picture are computed once per micro-batch, so only a group larger than `size` is cut.
+    A group's prompt and picture are computed once per micro-batch, so only a group larger than one is cut.
     """
-    by_group = sorted(map(training_sequences, groups), key=lambda members: max(member.length for member in members))
+    size = settings.micro_batch
+    members_of = (training_sequences(group, settings) for group in groups)
+    by_group = sorted(filter(None, members_of), key=lambda members: max(member.length for member in members))
     batches: list[list[TrainingSequence]] = []
     for part in chain.from_iterable(cut(members, size) for members in by_group):
         if batches and len(batches[-1]) + len(part) <= size:

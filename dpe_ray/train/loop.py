@@ -15,7 +15,7 @@ from dpe_ray.seeds import child_seed
 from dpe_ray.train.batching import permute_rewards
 from dpe_ray.train.checkpoints import Progress, StepFolders
 from dpe_ray.train.metrics import Metrics, rollout_metrics
-from dpe_ray.train.reward import PARTS, Part, Rubric
+from dpe_ray.train.reward import PARTS, Part, Rubric, rubric_of
 from dpe_ray.train.settings import GrpoSettings, SftSettings
 from dpe_ray.train.trainer import GrpoTrainer
 from dpe_ray.train.world import World
@@ -43,7 +43,7 @@ def train(
     published, a loss that is not finite.
     """
     world = world or World()
-    rubric = Rubric(settings.reward, parts)
+    rubric = rubric_of(settings, parts)
     share = min(settings.prompts_per_step, len(prompts))
     _check(share, world)
     trainer = GrpoTrainer(trainable(policy, settings, seed), settings, world)
@@ -60,7 +60,7 @@ def train(
             )
             groups = scored(groups, rubric, settings.permute_rewards, child_seed(seed, step))
             watch.lap("rollout_s")
-            metrics = rollout_metrics(groups, list(settings.reward), world, settings.device) | trainer.step(groups)
+            metrics = rollout_metrics(groups, list(rubric.weights), world, settings.device) | trainer.step(groups)
             watch.lap("update_s")
             current = folders.write(step + 1)
             _publish(pool, current, world, settings.device)

@@ -14,7 +14,8 @@ def rollout_metrics(groups: Sequence[RolloutGroup], parts: Sequence[str], world:
     """Means over rollouts or groups of all ranks; every rank has at least one group.
 
     reward_std is the mean standard deviation within groups, frac_reward_zero_std the share of groups that teach
-    nothing, completions/clipped_ratio the share cut by the length limit.
+    nothing, completions/clipped_ratio the share cut by the length limit, completions/mean_terminated_length the mean
+    length of the others (0 when there are none), reward_errors the number of rewards that could not be had.
     """
     rollouts = [rollout for group in groups for rollout in group.rollouts]
     rewards = [[rollout.reward for rollout in group.rollouts] for group in groups]
@@ -26,6 +27,11 @@ def rollout_metrics(groups: Sequence[RolloutGroup], parts: Sequence[str], world:
         "reward_std": [stdev(group) for group in rewards],
         "frac_reward_zero_std": [equal_rewards(group) for group in rewards],
     }
+    finished = [len(rollout.completion.token_ids) for rollout in rollouts if rollout.completion.finished]
+    columns["completions/mean_terminated_length"] = finished
     sums = world.total(*(float(sum(column)) for column in columns.values()), device=device)
     counts = world.total(*(float(len(column)) for column in columns.values()), device=device)
-    return {name: total / count for name, total, count in zip(columns, sums, counts, strict=True)}
+    means = {name: total / max(count, 1.0) for name, total, count in zip(columns, sums, counts, strict=True)}
+    longest = world.largest(max(len(rollout.completion.token_ids) for rollout in rollouts), device=device)
+    (errors,) = world.total(sum(len(rollout.reward_errors) for rollout in rollouts), device=device)
+    return means | {"completions/max_length": float(longest), "reward_errors": errors}

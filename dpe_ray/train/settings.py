@@ -26,20 +26,40 @@ class GrpoSettings:
     weight_decay: float = 1e-2
     max_grad_norm: float = 1.0
     kl: float = 0.01
-    """Coefficient of k3 against the policy at the start of the round; 0 saves the reference's forward pass."""
+    """Coefficient of the KL to the policy at the start of the round; 0 saves the reference's forward pass."""
+    kl_estimator: str = "k3"
+    """k1, k2 or k3; see `objectives.kl`."""
+    kl_importance: bool = False
+    """Weight the KL of every token by the ratio new / old."""
+    importance_sampling_level: str = "token"
+    """Of the ratio new / old. token, or sequence (GSPO); see `objectives.ratio`."""
     clip_low: float = 0.2
     clip_high: float = 0.3
-    clip_dual: float = 3.0
+    clip_dual: float | None = 3.0
+    """None: off."""
+    rollout_ratio: str = "truncate"
+    """truncate, mask or off: what a trainer / rollout-engine probability ratio above the cap does to its token."""
     rollout_cap: float = 2.0
-    """Largest trainer / rollout-engine probability ratio that a token is weighted with."""
+    scale_rewards: str = "group"
+    """group: advantages are divided by the standard deviation of their group; none: they are not (Dr. GRPO)."""
+    std_ddof: int = 1
+    """Standard deviation of a group with G - ddof in the denominator."""
+    std_eps: float = 1e-6
+    """Added to it."""
     loss_mean: str = "sequence"
-    """sequence: each sequence counts once; token: each token of the update counts once."""
+    """sequence, token or constant; see `objectives.mean`."""
+    mask_truncated_completions: bool = False
+    """Leave completions that the length limit cut out of the loss; their rewards stay in the baseline (DAPO)."""
+    overlong_buffer: float = 0.2
+    """Share of `max_tokens` over which the reward part `length` falls from 1 to 0."""
     drop_equal_groups: bool = True
     temperature: float = 1.0
     top_p: float = 1.0
     max_tokens: int = 256
     reward: Mapping[str, float] = field(default_factory=lambda: {"accuracy": 0.9, "format": 0.1})
-    """Weight per reward part."""
+    """Weight per reward part: accuracy, format, length, or a function as `path/to/file.py:function`."""
+    reward_timeout_s: float = 10.0
+    """Of a reward function, per completion."""
     permute_rewards: bool = False
     """Control experiment: shuffle the rewards within each group, so that nothing can be learned."""
     micro_batch: int = 64

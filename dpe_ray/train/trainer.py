@@ -12,7 +12,8 @@ from dpe_ray.train.backends import open_backend
 from dpe_ray.train.balance import dealt, in_step
 from dpe_ray.train.batching import MicroBatch, collate, idle, informative, pack, split_updates
 from dpe_ray.train.logprobs import CompletionLogprobs
-from dpe_ray.train.loss import ClipSettings, TokenLogprobs, grpo_loss
+from dpe_ray.train.objectives.loss import TokenLogprobs, grpo_loss
+from dpe_ray.train.objectives.mean import denominator
 from dpe_ray.train.optimizer import UpdateRule
 from dpe_ray.train.reference import Reference
 from dpe_ray.train.settings import GrpoSettings
@@ -38,14 +39,6 @@ class GrpoTrainer:
         self.backend = open_backend(settings.backend, self._module, rule, self.world, settings.device)
         self.reference = Reference(self.backend.parts if settings.kl else {})
         self._pad_id = pad_token(policy.processor)
-        self._clip = ClipSettings(
-            settings.clip_low,
-            settings.clip_high,
-            settings.clip_dual,
-            settings.kl,
-            settings.rollout_cap,
-            settings.loss_mean,
-        )
 
     def step(self, groups: Sequence[RolloutGroup]) -> dict[str, float]:
         """Make `updates_per_step` updates from scored rollouts of the current weights; returns metrics of all ranks.
@@ -62,8 +55,8 @@ class GrpoTrainer:
         # With one update the weights have not moved since the rollouts: old is new, and needs no pass of its own.
         old = [[self._score(batch) if len(updates) > 1 else None for batch in update] for update in updates]
         sums: Counter[str] = Counter()
-        for update, old_logprobs in zip(updates, old, strict=True):
-            sums.update(self._update(update, old_logprobs))
+        for part, update, old_logprobs in zip(parts, updates, old, strict=True):
+            sums.update(self._update(sum(len(group.rollouts) for group in part), update, old_logprobs))
         kl = {"kl": sums["kl"] / max(sums["tokens"], 1.0)} if self.settings.kl else {}
         return _metrics(sums) | kl | {"groups_dropped": float(len(everyones) - len(kept))}
 
@@ -77,7 +70,7 @@ class GrpoTrainer:
 
     def _micro_batches(self, groups: Sequence[RolloutGroup], spare: RolloutGroup) -> list[MicroBatch]:
         """Pad this rank's share of one update so that every rank runs the same forward passes."""
-        packed = in_step(pack(groups, self.settings.micro_batch), idle(spare), self.world)
+        packed = in_step(pack(groups, self.settings), idle(spare), self.world)
         return [collate(part, self._pad_id, self.settings.device) for part in packed]
 
     def _score(self, batch: MicroBatch) -> Tensor:
@@ -89,41 +82,40 @@ class GrpoTrainer:
         with self.reference.in_place():
             return self._score(batch)
 
-    def _update(self, batches: Sequence[MicroBatch], old: Iterable[Tensor | None]) -> dict[str, float]:
-        """Make one optimiser update, none without sequences; returns sums over all ranks for `_metrics`."""
-        local = [_sizes(batch) for batch in batches]
-        sequences, tokens = self.world.total(
-            sum(s for s, _ in local), sum(t for _, t in local), device=self.settings.device
-        )
-        if not sequences:
+    def _update(self, sequences: int, batches: Sequence[MicroBatch], old: Iterable[Tensor | None]) -> dict[str, float]:
+        """Make one optimiser update, none without tokens; returns sums over all ranks for `_metrics`.
+
+        `sequences` are those of all ranks, with those that are left out as truncated.
+        """
+        settings = self.settings
+        (tokens,) = self.world.total(sum(map(_tokens, batches)), device=settings.device)
+        if not tokens:
             return {}
-        denominator = sequences if self.settings.loss_mean == "sequence" else max(tokens, 1.0)
+        share = denominator(settings.loss_mean, sequences, tokens, settings.max_tokens)
         sums: Counter[str] = Counter()
         for batch, old_logprobs in zip(batches, old, strict=True):
-            sums.update(self._backward(batch, old_logprobs, denominator, last=batch is batches[-1]))
+            sums.update(self._backward(batch, old_logprobs, share, last=batch is batches[-1]))
         names = sorted(sums)
         totals = dict(
-            zip(names, self.world.total(*(sums[name] for name in names), device=self.settings.device), strict=True)
+            zip(names, self.world.total(*(sums[name] for name in names), device=settings.device), strict=True)
         )
         norm = self.backend.step(totals["loss"])
         return totals | {"grad_norm": norm, "updates": 1.0}
 
-    def _backward(self, batch: MicroBatch, old: Tensor | None, denominator: float, *, last: bool) -> dict[str, float]:
+    def _backward(self, batch: MicroBatch, old: Tensor | None, share: float, *, last: bool) -> dict[str, float]:
         reference = self._reference_score(batch) if self.settings.kl else None
         scored = self.backend.score(batch)
         start = scored.logprobs.detach() if old is None else old
         logprobs = TokenLogprobs(scored.logprobs, start, batch.rollout_logprobs, reference)
-        loss, sums = grpo_loss(
-            logprobs, batch.advantages, batch.mask, batch.weights, self._clip, denominator=denominator
-        )
+        loss, sums = grpo_loss(logprobs, batch.advantages, batch.mask, batch.weights, self.settings, denominator=share)
         self.backend.backward(loss, last=last)
         entropy = (scored.entropy * batch.weights[:, None]).sum()
         return {name: float(value) for name, value in (sums | {"loss": loss.detach(), "entropy": entropy}).items()}
 
 
-def _sizes(batch: MicroBatch) -> tuple[float, float]:
-    """Sequences and completion tokens that count."""
-    return float(batch.weights.sum()), float((batch.mask * batch.weights[:, None]).sum())
+def _tokens(batch: MicroBatch) -> float:
+    """Completion tokens that count."""
+    return float((batch.mask * batch.weights[:, None]).sum())
 
 
 def _metrics(sums: Counter[str]) -> dict[str, float]:
@@ -132,7 +124,9 @@ def _metrics(sums: Counter[str]) -> dict[str, float]:
     return {
         "loss": sums["loss"] / updates,
         "grad_norm": sums["grad_norm"] / updates,
-        "clip_ratio": sums["clipped"] / tokens,
+        "clip_ratio": (sums["clipped_low"] + sums["clipped_high"]) / tokens,
+        "clip_ratio/low_mean": sums["clipped_low"] / tokens,
+        "clip_ratio/high_mean": sums["clipped_high"] / tokens,
         "clip_ratio_dual": sums["clipped_dual"] / tokens,
         "rollout_ratio_truncated": sums["truncated"] / tokens,
         "logprob_gap": sums["gap"] / tokens,

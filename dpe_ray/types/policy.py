@@ -55,6 +55,8 @@ class Rollout:
     reward: float = 0.0
     parts: dict[str, float] = field(default_factory=dict)
     """Reward parts before weighting: accuracy, format, each 0-1."""
+    reward_errors: tuple[str, ...] = ()
+    """Reward parts that could not be had, each with the reason; they count 0."""
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ RECORDING_BORDERS = {
     "runtime/daemon.py": "a background thread hands any error to the caller, who raises it",
     "runtime/data_map.py": "a worker or background thread hands any error to the driver, which raises it",
     "runtime/evolve.py": "a report that cannot be written must not hide the error that ended the run",
+    "train/reward_process.py": "whatever the user's reward function raises is told to the trainer, which counts it",
     "runtime/session.py": "ray.init raises a bare Exception when its node does not come up in time",
 }
 SKIP_REASONS: dict[str, str] = {

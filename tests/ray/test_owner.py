@@ -9,6 +9,7 @@ import time
 import pytest
 import ray
 
+from dpe_ray.ports import Limits
 from dpe_ray.runtime import policy_board
 from dpe_ray.runtime.data_map import DataMapper
 from dpe_ray.runtime.quota_actor import start_book, start_calls
@@ -53,11 +54,11 @@ async def test_owners_outlive_a_worker_node(worker_node):
         policy_board.write_down(app, PolicyRef(app))
         await feed.put.remote("map", 0, [b"row"])
         await book.begin(0)
-        await calls.allow(1)
+        await calls.allow({"": Limits(calls=1)})
     worker_node()
     for app, feed, book, calls in zip(APPS, feeds, books, budgets, strict=True):
         assert await book.reserve("map/x", 0)
-        assert await calls.take()
+        assert not (await calls.take("planner")).refused
         assert await feed.get.remote("map", [0]) == [b"row"]
         assert policy_board.published(app) == PolicyRef(app)
         policy_board.remove(app)

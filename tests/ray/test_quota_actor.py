@@ -4,6 +4,7 @@ import pytest
 import ray
 
 from dpe_ray.errors import ClusterError
+from dpe_ray.ports import Limits
 from dpe_ray.runtime.quota_actor import start_book, start_calls
 
 
@@ -32,9 +33,11 @@ async def test_a_lost_owner_is_a_cluster_error_that_names_it(ray_session):
 
 async def test_all_spend_one_budget(ray_session):
     calls = start_calls()
-    await calls.allow(2)
-    taken, _, refused = [await calls.take() for _ in range(3)]
-    assert taken
-    assert not refused
-    await calls.give_back(taken)
-    assert await calls.take()
+    await calls.allow({"": Limits(calls=2, usd=1.0), "validator": Limits(tokens=5)})
+    taken, _, last = [await calls.take("planner") for _ in range(3)]
+    assert (taken.refused, taken.metered, last.refused) == ("", True, "budget.teacher_calls")
+    await calls.give_back("planner", taken.allowance)
+    taken = await calls.take("validator")
+    await calls.spend("validator", taken.allowance, 5, 0.5)
+    await calls.give_back("planner", taken.allowance)
+    assert (await calls.take("validator")).refused == "budget.roles.validator.tokens"

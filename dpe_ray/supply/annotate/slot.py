@@ -128,7 +128,7 @@ class Annotator:
                 raise Refused(gate, LATE[gate])
             return Candidate(draft.slot, sample)
         except SLOT_ERRORS as error:
-            if isinstance(error, BudgetExceeded) and not draft.cell:
+            if isinstance(error, BudgetExceeded) and not draft.tally.calls:
                 # only at the start of a slot: behind one that is cut off later, others may replay what was paid
                 await self._book.close()
             await self._book.release(draft.slot, draft.tally.calls)

@@ -9,6 +9,7 @@ from typing import Protocol
 from dpe_ray.models.call_budget import bounded
 from dpe_ray.models.images import decode, read_bytes
 from dpe_ray.models.openai_edits import EditSpec
+from dpe_ray.models.price import Price
 from dpe_ray.models.rasters import plain_picture
 from dpe_ray.ports import CallBudget, ImageKeeper
 from dpe_ray.supply.tools.edit_limits import EditLimits, RefusedEdit
@@ -57,19 +58,24 @@ class EditorDoor:
         if self.model is None:
             return pillow
         model = self.model.open()
-        return ModelEditor(BoundedEdits(model, self.budget) if self.budget else model, pillow)
+        return ModelEditor(BoundedEdits(model, self.budget, self.model.price) if self.budget else model, pillow)
 
 
 @dataclass(frozen=True)
 class BoundedEdits:
-    """Asks an editing model only while the budget lasts."""
+    """Asks an editing model only while the budget lasts; its calls are the image editor's."""
 
     model: EditModel
     budget: CallBudget
+    price: Price
+    """Its answers tell no tokens: images sent alone are counted, as in the ledger."""
 
     async def edit(self, images: Sequence[ImageRef], instruction: str, seed: int) -> bytes:
         """As `EditModel.edit`. Raises BudgetExceeded."""
-        return await bounded(self.budget, lambda: self.model.edit(images, instruction, seed))
+        usd = self.price.usd(0, 0, len(images))
+        return await bounded(
+            self.budget, "image_editor", lambda: self.model.edit(images, instruction, seed), lambda _: (0, usd)
+        )
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,26 @@ def test_the_preset_dpe_pins_the_numbers_of_the_paper(tmp_path: Path) -> None:
     assert not train.drop_equal_groups
 
 
+def test_rewards_of_the_users_own_stand_beside_the_built_in_ones(tmp_path: Path) -> None:
+    reward = {"accuracy": 0.8, "length": 0.1, "own/near.py:near": 0.1}
+    assert load(tmp_path, train={"reward": reward}).train.reward == reward
+
+
+@pytest.mark.parametrize(
+    ("reward", "told"),
+    [
+        ({"style": 1.0}, "train.reward: no reward 'style'; there are accuracy, format, length and path/to/file.py:f"),
+        ({"own/near.txt:near": 1.0}, "no reward 'own/near.txt:near'"),
+        ({"a.py:near": 1.0, "b.py:near": 1.0}, "two rewards are named near"),
+        ({"a.py:format": 1.0, "format": 1.0}, "two rewards are named format"),
+    ],
+)
+def test_a_reward_that_nobody_knows_is_refused(tmp_path: Path, reward: dict[str, float], told: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, train={"reward": reward})
+    assert told in str(caught.value)
+
+
 def test_the_preset_error_driven_pins_the_numbers_of_the_paper(tmp_path: Path) -> None:
     config = load(tmp_path, preset="error_driven", support={"source": "s"})
     diagnose, train = config.diagnose, config.train
@@ -187,7 +207,16 @@ def test_a_config_is_frozen() -> None:
         ({"train": {"stpes": 3}}, r"train\.stpes: no such key; did you mean steps\?"),
         ({"models": SMALLEST["models"] | {"teacher": {"base_ulr": "x"}}}, "did you mean base_url"),
         ({"final": [{"siute": "x"}]}, "did you mean suite"),
-        ({"budget": {"zzz": 3}}, "no such key; there are teacher_calls"),
+        ({"budget": {"zzz": 3}}, "no such key; there are roles, teacher_calls, tokens, usd"),
+        (
+            {"budget": {"roles": {"validater": {"calls": 3}}}},
+            r"budget\.roles: no role 'validater'; did you mean validator",
+        ),
+        ({"budget": {"roles": {"student": {"calls": 3}}}}, r"no role 'student'; roles are planner, "),
+        (
+            {"budget": {"roles": {"judge": {"call": 3}}}},
+            r"budget\.roles\.judge\.call: no such key; did you mean calls\?",
+        ),
         ({"roles": {"default": "teecher"}}, r"roles\.default: no model 'teecher'"),
     ],
 )
@@ -205,3 +234,42 @@ def test_a_mapping_may_be_merged_into_another(tmp_path: Path) -> None:
     text = yaml.safe_dump(SMALLEST | {"plan": {"total": 7}}) + "budget: &all {teacher_calls: 9}\n"
     config = load_config(write(tmp_path, text.replace("total: 7", "total: 7\n  <<: {floor: 0.5}")))
     assert (config.plan.total, config.plan.floor, config.budget.teacher_calls) == (7, 0.5, 9)
+
+
+PRICED = {"base_url": "https://big/v1", "price": {"output": 2.0}}
+
+
+@pytest.mark.parametrize(
+    ("budget", "told"),
+    [
+        ({"usd": 20.0}, r"budget\.usd: no model has a price; set models\.NAME\.price"),
+        ({"roles": {"judge": {"usd": 3.0}}}, r"budget\.roles\.judge\.usd: no price; set models\.teacher\.price"),
+        ({"roles": {"image_editor": {"usd": 3.0}}}, r"image_editor\.usd: no price; set models\.teacher\.price"),
+        ({"usd": 0}, r"budget\.usd: .* greater than 0"),
+    ],
+)
+def test_a_limit_of_money_that_bounds_nothing_is_refused(tmp_path: Path, budget: dict[str, Any], told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        load(tmp_path, budget=budget)
+
+
+def test_a_limit_of_money_wants_the_price_of_the_model_that_plays_the_role(tmp_path: Path) -> None:
+    models, roles = SMALLEST["models"] | {"big": PRICED}, {"default": "teacher", "judge": "big"}
+    of_judge = {"usd": 9.0, "roles": {"judge": {"usd": 3.0, "tokens": 5}}}
+    limits = load(tmp_path, models=models, roles=roles, budget=of_judge).budget
+    assert (limits.usd, limits.tokens, limits.roles["judge"].model_dump()) == (
+        9.0,
+        None,
+        {"calls": None, "tokens": 5, "usd": 3.0},
+    )
+    with pytest.raises(ConfigError, match=r"roles\.planner\.usd: no price; set models\.teacher\.price"):
+        load(tmp_path, models=models, roles=roles, budget={"roles": {"planner": {"usd": 3.0}}})
+
+
+def test_an_editing_model_has_the_price_of_the_image_editor(tmp_path: Path) -> None:
+    edit = {"supply": {"annotate": {"start": "cell"}}, "tools": {"edit": {"how": "model", "model": "big"}}}
+    budget = {"roles": {"image_editor": {"usd": 3.0}}}
+    load(tmp_path, models=SMALLEST["models"] | {"big": PRICED}, budget=budget, **edit)
+    unpriced = SMALLEST["models"] | {"big": {"base_url": "https://big/v1"}}
+    with pytest.raises(ConfigError, match=r"image_editor\.usd: no price; set models\.big\.price"):
+        load(tmp_path, models=unpriced, budget=budget, **edit)

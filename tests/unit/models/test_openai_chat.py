@@ -7,10 +7,12 @@ from dataclasses import replace
 
 import pytest
 
-from dpe_ray.errors import BadRequest, ConfigError, ModelUnavailable, PoolError
+from dpe_ray.errors import BadRequest, BudgetExceeded, ConfigError, ModelUnavailable, PoolError
+from dpe_ray.models.call_budget import Calls
 from dpe_ray.models.journal import read_journal
 from dpe_ray.models.openai_chat import ChatSpec
-from dpe_ray.ports import ChatRequest, Message
+from dpe_ray.models.price import Price
+from dpe_ray.ports import ChatRequest, Limits, Message
 from dpe_ray.types import ImageRef
 
 REQUEST = ChatRequest((Message("system", "Be brief."), Message("user", "Why?")), "judge", "item", "judge@1")
@@ -262,3 +264,17 @@ async def test_a_model_that_is_trained_must_state_the_wanted_version(served):
 def test_a_spec_pickles():
     spec = ChatSpec("teacher", "http://host/v1", "m")
     assert pickle.loads(pickle.dumps(spec)) == spec
+
+
+@pytest.mark.parametrize("limits", [Limits(tokens=15), Limits(usd=0.18)])
+async def test_a_budget_counts_the_tokens_that_the_endpoint_reports_by_the_price_of_the_door(tmp_path, limits):
+    calls = Calls()
+    await calls.allow({"judge": limits})
+    async with Endpoint(reply()) as endpoint:  # 11 + 3 tokens
+        spec = replace(endpoint.spec, journal=str(tmp_path), budget=calls, price=Price(input=10_000.0, output=20_000.0))
+        chat = spec.open()
+        for seed in range(2):
+            await chat.chat(replace(REQUEST, seed=seed))
+        with pytest.raises(BudgetExceeded, match=r"budget\.roles\.judge\."):
+            await chat.chat(replace(REQUEST, seed=2))
+    assert len(endpoint.bodies) == 2

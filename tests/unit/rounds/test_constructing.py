@@ -14,6 +14,7 @@ from dpe_ray.micro.oracle import OracleEngine
 from dpe_ray.micro.sources import materialise
 from dpe_ray.models.call_budget import BoundedAsker, Calls
 from dpe_ray.models.journal import Journal, JournaledChat
+from dpe_ray.models.price import Price
 from dpe_ray.ports import ChatModel
 from dpe_ray.rounds.ledger import read_calls
 from dpe_ray.rounds.local import EngineDoor, LocalMapper
@@ -58,7 +59,7 @@ class Door:
     calls: Calls | None
 
     def open(self):
-        asker = BoundedAsker(self, self.calls) if self.calls else self
+        asker = BoundedAsker(self, self.calls, Price()) if self.calls else self
         return JournaledChat(asker, Journal(self.folder, "test"), "model", "model")
 
     async def ask(self, request, call):

@@ -6,8 +6,9 @@ from builders import FakeChat, make_image_ref
 
 from dpe_ray.errors import ModelUnavailable
 from dpe_ray.models.journal import Journal, JournaledChat
+from dpe_ray.models.price import Price
 from dpe_ray.ports import ChatRequest, Message
-from dpe_ray.rounds.ledger import Price, cost, read_calls, round_cost, write_ledger
+from dpe_ray.rounds.ledger import cost, read_calls, round_cost, write_ledger
 from dpe_ray.rounds.record import Cost
 
 STAGES = {"support": 6, "01-diagnosis": 3, "01-supply": 5, "01-gate": 2, "02-diagnosis": 1, "final": 4}

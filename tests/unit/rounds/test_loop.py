@@ -127,6 +127,7 @@ async def test_two_better_rounds_are_kept_and_the_final_suite_is_opened_once(con
 
 async def test_the_summary_of_a_round_holds_the_contract(config, tmp_path):
     await loop(config, tmp_path, Script({0: 0.4, 1: 0.6, 2: 0.8})).run(BASE)
+    assert summary(tmp_path)["budget"] == {"teacher_calls": {"spent": 0, "allowed": 20_000}}
     first = summary(tmp_path)["rounds"][0]
     assert first["index"] == 1
     assert first["proposed"] == first["accepted"] + sum(first["rejected"].values()) == 6

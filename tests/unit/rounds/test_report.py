@@ -154,7 +154,13 @@ def report(*rounds, read=lambda image: png(), **summary):
         "final_cost": {"calls": 300, "teacher_calls": 0, "tokens": 4_321, "usd": 0.25},
         "cost": {"calls": 1534, "teacher_calls": 911, "tokens": 103_321, "usd": 0.25},
     }
-    return ReportData("micro", {**facts, **summary}, rounds or (full_round(),), read, budget=2_000)
+    return ReportData(
+        "micro",
+        {**facts, **summary},
+        rounds or (full_round(),),
+        read,
+        ("911 of 2,000 teacher calls", "0.25 of 20.00 US$"),
+    )
 
 
 def test_every_section_of_a_finished_run_is_there_and_the_html_is_balanced():
@@ -162,7 +168,8 @@ def test_every_section_of_a_finished_run_is_there_and_the_html_is_balanced():
     page = Page(html)
     for words in ("Final suite", "Accuracy by category over the rounds", "Decision", "Diagnosis", "Plan", "Supply",
                   "Training", "Spent", "macro rose", "took the cell itself", "solved 9 of 9 times",
-                  "retrieve", "8.5", "4,321", "103,321", "1,534 calls", "911 of 2,000 teacher calls"):  # fmt: skip
+                  "retrieve", "8.5", "4,321", "103,321", "1,534 calls", "911 of 2,000 teacher calls",
+                  "0.25 of 20.00 US$"):  # fmt: skip
         assert words in html
     assert page.open == []
     assert page.tags.count("svg") > 8

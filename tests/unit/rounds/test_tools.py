@@ -14,8 +14,9 @@ from dpe_ray.errors import ClusterError, PoolError
 from dpe_ray.models.call_budget import Calls
 from dpe_ray.models.images import read_bytes
 from dpe_ray.models.journal import read_journal
+from dpe_ray.models.price import Price
 from dpe_ray.pool.contamination import HeldOut
-from dpe_ray.rounds.ledger import cost, read_calls, write_ledger
+from dpe_ray.rounds.ledger import cost, prices, read_calls, write_ledger
 from dpe_ray.rounds.local import LocalMapper
 from dpe_ray.rounds.machine import Machine
 from dpe_ray.rounds.record import summary
@@ -45,21 +46,23 @@ def written(request):
     return json.dumps(GOOD["question_writer"] | {"question": f"What does {skill} say of the ring?"})
 
 
-def config_of(concurrency=1, **tools):
+def config_of(concurrency=1, budget=None, **tools):
     return parse_config(
         {
             "name": "test",
             "models": {
                 "student": {"source": "s", "engine": "transformers"},
-                "teacher": {"base_url": "http://t/v1"},
-                "painter": {"base_url": "http://p/v1", "model": "image-1"},
+                "team": {"base_url": "http://t/v1", "price": {"output": 50_000.0}},
+                "painter": {"base_url": "http://p/v1", "model": "image-1", "price": {"image": 40.0}},
             },
+            "roles": {"default": "team"},
             "pool": {"source": "p"},
             "probe": {"source": "b"},
             "decision": {"suite": "g"},
             "plan": {"total": 6},
             "supply": {"concurrency": concurrency, "annotate": {"start": "cell"}},
             "tools": tools,
+            "budget": budget or {},
         },
         "test",
     )
@@ -69,17 +72,17 @@ def sets_of(pool):
     return SimpleNamespace(pool=pool, support=(), probe=(), gate=(), final=(), held_out=HeldOut.build(()))
 
 
-def stages_of(team, pool, folder, concurrency=1, **tools):
-    run, budget = RunFolder(folder), Calls()
+def stages_of(team, pool, folder, concurrency=1, budget=None, **tools):
+    config, run, calls = config_of(concurrency, budget, **tools), RunFolder(folder), Calls()
 
     def door(role, stage, version):
-        return Door(team, run.journal(stage), None if role == "student" else budget)
+        return Door(team, run.journal(stage), None if role == "student" else calls, prices(config)["team"])
 
     async def publish(policy):
         pass
 
-    machine = Machine(LocalMapper(), door, None, Quotas, budget, None, publish)
-    return make_stages(config_of(concurrency, **tools), run, sets_of(pool), machine)
+    machine = Machine(LocalMapper(), door, None, Quotas, calls, None, publish)
+    return make_stages(config, run, sets_of(pool), machine)
 
 
 def paid(folder):
@@ -102,6 +105,17 @@ async def test_a_round_fills_its_quotas_by_searching_for_each_cell(team, tmp_pat
     teacher = [call for call in calls if call["endpoint"] == "team" and call["role"] != "student"]
     assert cost(calls, {}).teacher_calls == len(teacher), "a search is no teacher call"
     assert got.calls <= len(teacher)
+
+
+@pytest.mark.parametrize(
+    "budget", [{"usd": 2.0}, {"tokens": 120}, {"roles": {"image_selector": {"calls": 2}}}, {"teacher_calls": 8}]
+)
+async def test_a_limit_that_is_reached_closes_a_supply_that_begins_with_cells(team, tmp_path, budget):
+    pool = captioned(tmp_path / "pool", 30)
+    got = await stages_of(team, pool, tmp_path / "run", budget=budget).supply(POLICY, PLAN, 1)
+    assert (got.closed_by, bool(got.shortfall)) == ("budget", True)
+    assert {rejection.gate for rejection in got.rejections} <= {"budget"}
+    assert len(got.rejections) <= 2, "no slot goes on asking behind the one that was refused"
 
 
 async def test_samples_keep_query_and_parents_through_the_run_folder(team, tmp_path):
@@ -173,11 +187,12 @@ def test_tools_are_bound_as_the_config_says_and_pickle(tmp_path):
     assert tools.search.downloads.networks == ("10.0.0.0/8",)
     assert tools.search.downloads.user_agent == tools.search.openverse.user_agent == "me@example.org"
     model = tools.editor.model
-    assert (model.name, model.base_url, model.model, model.extra) == (
+    assert (model.name, model.base_url, model.model, model.extra, model.price) == (
         "painter",
         "http://p/v1",
         "image-1",
         {"size": "auto"},
+        Price(image=40.0),
     )
     assert (tools.editor.budget, tools.journal) == (calls, str(run.journal("01-supply")))
     plain = make_tools(config_of(), run, sets_of(pool), calls, "01-supply")

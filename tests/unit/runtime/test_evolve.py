@@ -1,10 +1,13 @@
 import json
+from types import SimpleNamespace
 
 import pytest
 import yaml
 
 from dpe_ray.config import parse_config
 from dpe_ray.errors import ConfigError, ModelUnavailable
+from dpe_ray.models.call_budget import Calls
+from dpe_ray.models.price import Price
 from dpe_ray.rounds.show import told
 from dpe_ray.rounds.store import RunFolder
 from dpe_ray.runtime import evolve
@@ -67,6 +70,7 @@ def test_calls_of_a_round_that_never_closed_are_counted(run, tmp_path):
     run(ModelUnavailable("teacher is down"))
     cost = RunFolder(tmp_path / "run").summary()["cost"]
     assert (cost["calls"], cost["teacher_calls"], cost["tokens"]) == (2, 1, 20)
+    assert RunFolder(tmp_path / "run").summary()["budget"] == {"teacher_calls": {"spent": 1, "allowed": 20_000}}
 
 
 @pytest.mark.parametrize("error", [ModelUnavailable("teacher is down"), KeyboardInterrupt()])
@@ -102,3 +106,17 @@ def test_a_complete_run_begun_anew_is_looked_at_like_any_other(tmp_path):
     RunFolder.open(tmp_path / "run", config.model_dump(mode="json")).write_summary({"status": "complete"})
     with pytest.raises(ConfigError, match="gone: does not exist"):
         evolve.evolve(config, tmp_path / "run", fresh=True, notify=print)
+
+
+def test_teachers_doors_know_the_budget_and_their_price_and_the_students_has_no_bound(tmp_path, monkeypatch):
+    tree = yaml.safe_load(CONFIG)
+    tree["models"]["teacher"]["price"] = {"input": 3.0, "output": 15.0}
+    config, calls = parse_config(tree, "test"), Calls()
+    monkeypatch.setattr("dpe_ray.runtime.quota_actor.start_calls", lambda: calls)
+    monkeypatch.setattr("dpe_ray.runtime.data_map.DataMapper", lambda cpus: None)
+    served = {"student": SimpleNamespace(url="http://127.0.0.1:9/v1", app="student")}
+    machine = evolve._machine(config, RunFolder(tmp_path), config.models, served)
+    teacher, student = (machine.door(role, "01-supply", 0) for role in ("validator", "student"))
+    assert (teacher.price, teacher.budget) == (Price(input=3.0, output=15.0), calls)
+    assert (student.price, student.budget) == (Price(), None)
+    assert machine.calls is calls

@@ -121,6 +121,29 @@ def test_a_program_that_cannot_be_used_is_named_before_anything_starts(tree, tmp
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("address", "told"),
+    [
+        ("{}/nowhere.py:near", "nowhere.py is no file"),
+        ("{}/own.py:far", "own.py has no function far"),
+        ("{}/own.py:alone", "own.py:alone must take a sample and a completion"),
+        ("{}/broken.py:near", "broken.py cannot be loaded (SyntaxError"),
+    ],
+)
+def test_a_reward_that_cannot_be_used_is_named_before_anything_starts(tree, tmp_path, address, told):
+    (tmp_path / "own.py").write_text("def near(sample, completion): return 1.0\ndef alone(sample): return 1.0")
+    (tmp_path / "broken.py").write_text("def near(sample, completion) return 1.0")
+    reward = {"accuracy": 0.9, address.format(tmp_path): 0.1}
+    with pytest.raises(ConfigError) as caught:
+        require(parse_config(tree | {"train": {"reward": reward}}, "test"), joined=False)
+    assert told in str(caught.value)
+    assert str(caught.value).startswith("train.reward: ")
+    assert missing(tree | {"train": {"reward": reward, "method": "sft"}}) == []
+    fine = {"train": {"reward": {f"{tmp_path}/own.py:near": 1.0}}}
+    found = {finding.what: finding.found for finding in look(parse_config(tree | fine, "test"), joined=False)}
+    assert found["train.reward"] == f"{tmp_path}/own.py:near can be loaded"
+
+
 def test_on_a_cluster_nothing_is_said_of_what_only_its_workers_see(tree):
     teacher = {"base_url": "https://h/v1", "api_key_env": "NOT_SET"}
     own = {"source": "./no/weights", "engine": "of-the-gpu-image"}

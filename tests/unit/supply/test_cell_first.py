@@ -12,9 +12,10 @@ from dpe_ray.errors import BudgetExceeded, ConfigError, ModelUnavailable
 from dpe_ray.models.call_budget import Calls
 from dpe_ray.models.journal import read_journal
 from dpe_ray.models.openai_edits import EditSpec
+from dpe_ray.models.price import Price
 from dpe_ray.models.web_image import WebImage
 from dpe_ray.pool.images import ImageStore
-from dpe_ray.ports import Place
+from dpe_ray.ports import Limits, Place
 from dpe_ray.rounds.local import LocalMapper
 from dpe_ray.supply.annotate.cell_planner import place_item, place_of
 from dpe_ray.supply.annotate.slot import ACQUIRING, ROLES, SlotConfig, SlotJob, annotate_slot
@@ -297,19 +298,21 @@ async def test_a_painted_image_that_cannot_be_used_is_paid_once(team, tmp_path):
 
 async def test_a_painter_keeps_to_the_budget(tmp_path):
     store, calls, painter = ImageStore(tmp_path), Calls(), Painter(make_png(5))
-    editor = ModelEditor(BoundedEdits(painter, calls), PillowEditor(store, EditLimits({})))
+    editor = ModelEditor(BoundedEdits(painter, calls, Price(image=10.0)), PillowEditor(store, EditLimits({})))
     image, plan = store.put(make_png(1)), EditPlan(instruction="Paint.")
-    await calls.allow(1)
+    await calls.allow({"image_editor": Limits(usd=0.01)})
     await editor.edit([image], plan, category="map", seed=0)
-    with pytest.raises(BudgetExceeded):
+    with pytest.raises(BudgetExceeded, match=r"budget\.roles\.image_editor\.usd: "):
         await editor.edit([image], plan, category="map", seed=1)
-    await calls.allow(1)
+    await calls.allow({"": Limits(calls=1)})
     painter.edit = failing
     with pytest.raises(ModelUnavailable):
         await editor.edit([image], plan, category="map", seed=2)
-    assert await calls.take(), "a call without an answer is none"
-    door = EditorDoor(store, EditLimits({}), EditSpec("painter", "http://h/v1", "m"), calls)
-    assert isinstance(door.open().model, BoundedEdits)
+    assert not (await calls.take("image_editor")).refused, "a call without an answer is none"
+    door = EditorDoor(store, EditLimits({}), EditSpec("painter", "http://h/v1", "m", price=Price(image=2.0)), calls)
+    model = door.open().model
+    assert isinstance(model, BoundedEdits)
+    assert model.price == Price(image=2.0)
 
 
 async def failing(images, instruction, seed):

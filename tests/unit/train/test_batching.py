@@ -1,5 +1,6 @@
 """From groups to tensors: padding, dropping, permuting, splitting."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from dpe_ray.train.batching import (
     split_updates,
     training_sequences,
 )
+from dpe_ray.train.settings import GrpoSettings
 from dpe_ray.types import RolloutGroup
 
 
@@ -77,8 +79,30 @@ def test_updates_share_the_groups_evenly(count: int, updates: int) -> None:
 
 def test_micro_batches_keep_groups_together_and_sort_them_by_length(tmp_path: Path) -> None:
     groups = [group_of(tmp_path, [1.0, 0.0], 9), group_of(tmp_path, [1.0, 0.0], 2), group_of(tmp_path, [1.0, 0.0], 5)]
-    packed = pack(groups, size=4)
+    packed = pack(groups, GrpoSettings(micro_batch=4))
     assert [[len(sequence.prompt_ids) for sequence in part] for part in packed] == [[2, 2, 5, 5], [9, 9]]
+
+
+def cut_off(group: RolloutGroup, *members: int) -> RolloutGroup:
+    """The group with some of its completions cut by the length limit."""
+    rollouts = [
+        replace(rollout, completion=replace(rollout.completion, finished=index not in members))
+        for index, rollout in enumerate(group.rollouts)
+    ]
+    return replace(group, rollouts=tuple(rollouts))
+
+
+def test_truncated_completions_are_masked_by_choice_and_stay_in_the_baseline(tmp_path: Path) -> None:
+    group = cut_off(group_of(tmp_path, [1.0, 0.0, 0.0, 1.0]), 1)
+    all_of_them = training_sequences(group)
+    kept = training_sequences(group, GrpoSettings(mask_truncated_completions=True))
+    assert kept == [all_of_them[index] for index in (0, 2, 3)]
+
+
+def test_a_group_of_truncated_completions_makes_no_micro_batch(tmp_path: Path) -> None:
+    groups = [cut_off(group_of(tmp_path, [1.0, 0.0]), 0, 1), group_of(tmp_path, [1.0, 0.0], 5)]
+    packed = pack(groups, GrpoSettings(mask_truncated_completions=True))
+    assert [[len(sequence.prompt_ids) for sequence in part] for part in packed] == [[5, 5]]
 
 
 def test_an_idle_micro_batch_weighs_nothing(tmp_path: Path) -> None:

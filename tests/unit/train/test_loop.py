@@ -15,15 +15,16 @@ from dpe_ray.train.loop import chosen
 from dpe_ray.train.loop import train as run
 from dpe_ray.train.reward import PARTS as SHIPPED
 from dpe_ray.train.settings import GrpoSettings
-from dpe_ray.types import PolicyRef, Prompt, RolloutGroup, Sample
+from dpe_ray.types import Completion, PolicyRef, Prompt, RolloutGroup, Sample
 
 SETTINGS = GrpoSettings(
     tuning="full", lr=3e-3, kl=0.0, prompts_per_step=4, group_size=8, steps=6, max_tokens=4, reward={"letters": 1.0}
 )
 
 
-def share_of_letters(sample: Sample, text: str) -> float:
+def share_of_letters(sample: Sample, completion: Completion) -> float:
     """A reward that a handful of updates can learn: write letters."""
+    text = completion.text
     return sum(character.isascii() and character.isalpha() for character in text) / max(1, len(text))
 
 
@@ -82,11 +83,16 @@ def test_metrics_have_their_names_and_are_finite(student: PolicyRef, tmp_path: P
         "groups_dropped",
         "completions/mean_length",
         "completions/clipped_ratio",
+        "completions/max_length",
+        "completions/mean_terminated_length",
+        "reward_errors",
         "loss",
         "kl",
         "grad_norm",
         "entropy",
         "clip_ratio",
+        "clip_ratio/low_mean",
+        "clip_ratio/high_mean",
         "clip_ratio_dual",
         "logprob_gap",
         "rollout_ratio_truncated",

@@ -192,3 +192,36 @@ def test_a_prompt_that_the_engine_tokenized_differently_is_refused(student: Poli
 def test_a_frozen_policy_is_refused(student: PolicyRef) -> None:
     with pytest.raises(TrainingError, match="trainable"):
         GrpoTrainer(load_policy(student), SETTINGS)
+
+
+def test_truncated_completions_give_no_gradient_and_count_as_sequences(student: PolicyRef, tmp_path: Path) -> None:
+    """As in TRL: a masked completion's term is 0, and the mean over sequences still counts it."""
+    groups = make_groups(student, tmp_path, count=1)
+    (group,) = groups
+    first, *others = group.rollouts
+    masking = replace(SETTINGS, mask_truncated_completions=True, kl=0.0, rollout_ratio="off")
+    cut = replace(group, rollouts=(replace(first, completion=replace(first.completion, finished=False)), *others))
+    trainer = trainer_of(student, masking)
+    metrics = trainer.step([cut])
+    advantages = [sequence.advantage for sequence in training_sequences(group)]
+    assert metrics["loss"] == pytest.approx(-sum(advantages[1:]) / 4, rel=1e-5)
+    nothing = replace(
+        group, rollouts=tuple(replace(r, completion=replace(r.completion, finished=False)) for r in group.rollouts)
+    )
+    before = weights_of(trainer)
+    assert trainer.step([nothing])["loss"] == 0.0
+    assert all(torch.equal(weight, before[name]) for name, weight in trainer.backend.weights.items())
+
+
+@pytest.mark.parametrize("tuning", ["full", "lora"])
+def test_the_optimiser_holds_a_moment_of_every_trained_weight(student: PolicyRef, tmp_path: Path, tuning: str) -> None:
+    trainer = trainer_of(student, replace(SETTINGS, tuning=tuning))
+    heard: set[str] = set()
+    weights = trainer.backend.weights
+    trainer.backend.optimizer.register_step_pre_hook(
+        lambda *_: heard.update(name for name, weight in weights.items() if weight.grad is not None)
+    )
+    trainer.step(make_groups(student, tmp_path))
+    moments = trainer.state()["moments"]
+    assert moments.keys() == heard != set()
+    assert sum(float(moment["exp_avg"].abs().sum()) for moment in moments.values()) > 0
