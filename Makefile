@@ -14,9 +14,10 @@ demo: $(INSTALLED)
 test: $(INSTALLED)
 	$(BIN)/python -m pytest tests/unit tests/e2e/test_run.py tests/ray
 
-# Runs that are submitted to a head of their own, that are ended and go on, with every supplier, on nodes that come and go.
+# Runs that are submitted, that are ended and go on, with every supplier, on nodes that come and go; training whose
+# worker is killed, and with DeepSpeed.
 test-cluster: $(INSTALLED)
-	$(BIN)/python -m pytest tests/e2e/test_job.py tests/e2e/test_interrupt.py tests/e2e/test_faults.py tests/e2e/test_suppliers.py tests/e2e/test_autoscaling.py
+	$(BIN)/python -m pytest tests/e2e --ignore tests/e2e/test_run.py
 
 check: $(INSTALLED)
 	$(BIN)/ruff format --check .

@@ -197,7 +197,7 @@ class RolloutPool(Protocol):
         ...
 
     def publish(self, policy: PolicyRef) -> None:
-        """Make later rollouts come from `policy`; raises TrainingError when an engine did not take it."""
+        """Make later rollouts come from `policy`; raises a DpeError when an engine did not take it."""
         ...
 
 

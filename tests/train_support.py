@@ -140,8 +140,14 @@ class FolderPool:
             os._exit(1)
 
 
-class RefusingPool(LocalPool):
-    """An engine that takes no policy."""
+@dataclass
+class RefusingPool:
+    """An engine that takes no policy, and notes every attempt."""
+
+    folder: str
 
     def publish(self, policy: PolicyRef) -> None:
+        """Refuse."""
+        with (Path(self.folder) / "attempts").open("a") as file:
+            file.write("x")
         raise TrainingError("the student refused the policy")

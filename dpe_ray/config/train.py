@@ -1,10 +1,10 @@
 """How a run fine-tunes the student."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator
 
-from dpe_ray.config.part import Fraction, Part, Positive
+from dpe_ray.config.part import Fraction, Part, Positive, Workers
 
 
 class SftConfig(Part):
@@ -35,6 +35,11 @@ class SftConfig(Part):
 
 
 REWARDS = ("accuracy", "format", "length")
+
+
+def _as_range(workers: Any) -> Any:
+    """Read a number as that many and no other."""
+    return {"min": workers, "max": workers} if isinstance(workers, int) else workers
 
 
 class TrainConfig(Part):
@@ -104,8 +109,12 @@ class TrainConfig(Part):
     """Seconds that a function of the user's own may take for one completion."""
     permute_rewards: bool = False
     """Control experiment: shuffle the rewards within each group, so that nothing can be learned."""
-    backend: Literal["ddp"] = "ddp"
-    workers: Positive = 1
+    backend: Literal["ddp", "fsdp2", "zero2", "zero3"] = "ddp"
+    """What the workers hold in shards. ddp: nothing, each has all; zero2: gradients and optimiser state; fsdp2 and
+    zero3: weights too. zero2 and zero3 need `pip install 'dpe-ray[deepspeed]'`. The update is the same."""
+    workers: Annotated[Workers, BeforeValidator(_as_range)] = Workers()
+    """`2`, or `{min: 1, max: 4}`: as many as the cluster has room for. After a change of their number training goes on
+    from its last step; only a fixed number gives the same result again."""
     micro_batch: Positive = 64
     """Sequences per forward pass."""
     shared_prefix: Literal["auto", "off"] = "auto"
@@ -125,3 +134,9 @@ class TrainConfig(Part):
         if twice := next((name for name in names if names.count(name) > 1), ""):
             raise ValueError(f"two rewards are named {twice}; rename a function")
         return reward
+
+    @property
+    def num_workers(self) -> int | tuple[int, int]:
+        """A number where it is fixed, else least and most."""
+        least, most = self.workers.min, self.workers.max
+        return least if least == most else (least, most)

@@ -107,13 +107,26 @@ def answer_ids(policy: LoadedPolicy, text: str) -> tuple[int, ...]:
     return (*tokenizer(text, add_special_tokens=False)["input_ids"], _end_of_turn(policy))
 
 
-def save_policy(model: Any, processor: Any, out: str | Path) -> None:
-    """Write a PEFT directory for an adapted model, else a whole Hugging Face directory; vLLM loads both as they are."""
+def saved_tensors(model: Any) -> dict[str, Any]:
+    """Parameters and buffers that `save_policy` writes, by name, as the model holds them."""
+    from peft import PeftModel
+
+    tensors = model.state_dict(keep_vars=True)
+    if not isinstance(model, PeftModel):
+        return dict(tensors)
+    return {name: tensor for name, tensor in tensors.items() if "lora_" in name or ".modules_to_save." in name}
+
+
+def save_policy(model: Any, processor: Any, out: str | Path, tensors: dict[str, Any] | None = None) -> None:
+    """Write a PEFT directory for an adapted model, else a whole Hugging Face directory; vLLM loads both as they are.
+
+    `tensors` are whole copies of `saved_tensors`, for a model whose own are in shards.
+    """
     from peft import PeftModel
 
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
-    model.save_pretrained(folder, safe_serialization=True)
+    model.save_pretrained(folder, safe_serialization=True, state_dict=tensors)
     if isinstance(model, PeftModel):
         return
     processor.save_pretrained(folder)

@@ -154,7 +154,7 @@ def _machine(
         method_settings(train),
         partial(ServeRolloutPool, student),
         storage=str(run.path / "train"),
-        workers=train.workers,
+        workers=train.num_workers,
         num_cpus=train.num_cpus,
         use_gpu=train.use_gpu,
         torch_threads=config.runtime.torch_threads,

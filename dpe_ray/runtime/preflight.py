@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib.metadata import entry_points
+from importlib.util import find_spec
 from pathlib import Path
 
 import fsspec
@@ -159,6 +160,8 @@ def _of_workers(config: RunConfig) -> Iterator[Finding]:
     token = config.tools.search.token_env
     if token:
         yield _variable("tools.search.token_env", token, "a token of the image search")
+    if config.train.backend.startswith("zero"):
+        yield _deepspeed(config.train.backend)
     used = {config.model_of(role) for role in ROLES} | {config.supply.retrieve.embedder, config.tools.edit.model}
     for name, model in config.models.items():
         if model.engine:
@@ -170,6 +173,13 @@ def _of_workers(config: RunConfig) -> Iterator[Finding]:
 def _variable(key: str, name: str, content: str) -> Finding:
     present = bool(os.environ.get(name))
     return Finding(key, f"${name} {'is set' if present else f'is not set; export it with {content}'}", present)
+
+
+def _deepspeed(backend: str) -> Finding:
+    if find_spec("deepspeed"):
+        return Finding("train.backend", f"{backend}: deepspeed is installed")
+    told = f"{backend} needs DeepSpeed: pip install 'dpe-ray[deepspeed]', or set fsdp2"
+    return Finding("train.backend", told, ok=False)
 
 
 def _prompt(name: str, file: str) -> Finding:

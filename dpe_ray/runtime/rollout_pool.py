@@ -58,8 +58,5 @@ class ServeRolloutPool:
         return groups
 
     def publish(self, policy: PolicyRef) -> None:
-        """As `RolloutPool.publish`."""
-        try:
-            publish(self.app, policy)
-        except ClusterError as error:
-            raise TrainingError(str(error)) from error
+        """As `RolloutPool.publish`. Raises ClusterError, which a restart of the workers may mend."""
+        publish(self.app, policy)

@@ -53,8 +53,8 @@ def asked_by(config: RunConfig) -> Asked:
     workers = config.supply.workers.min
     asked[f"supply.workers ({workers} x {DATA_WORKER_CPUS:g})"] = (workers * DATA_WORKER_CPUS, 0.0)
     train = config.train
-    gpus = train.workers if train.use_gpu else 0
-    asked[f"train ({train.workers} x {train.num_cpus:g})"] = (train.workers * train.num_cpus, gpus)
+    trainers = train.workers.min
+    asked[f"train ({trainers} x {train.num_cpus:g})"] = (trainers * train.num_cpus, trainers if train.use_gpu else 0)
     return asked
 
 

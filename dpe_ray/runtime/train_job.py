@@ -1,7 +1,7 @@
 """Fine-tuning on Ray Train: every worker runs `train.methods.finetune`; Ray places it and restarts it.
 
-No checkpoint is uploaded: the loop leaves its steps under `out`, which every node must reach, and goes on from there
-after a restart.
+No checkpoint is handed to Ray: the loop leaves its steps under `out`, which every node must reach, writes them while
+the next step runs, and goes on from there after a restart, with as many workers as there then are.
 """
 
 import os
@@ -15,7 +15,7 @@ import ray.train
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 
 from dpe_ray.config import TrainConfig
-from dpe_ray.errors import ClusterError, DpeError
+from dpe_ray.errors import ClusterError, ConfigError, DpeError, PoolError, TrainingError
 from dpe_ray.grading.prompt import answer_prompt
 from dpe_ray.ports import RolloutPool
 from dpe_ray.runtime.daemon import in_daemon
@@ -23,6 +23,11 @@ from dpe_ray.runtime.serve_route import last_line
 from dpe_ray.train.accepts import usable
 from dpe_ray.train.settings import ChainSettings, GrpoSettings, Settings, SftSettings
 from dpe_ray.types import PolicyRef, Prompt, Sample, TrainResult
+
+DEATHS = 2
+"""Of workers in one training, after each of which all start anew; preempted nodes are not counted."""
+LASTING = (ConfigError, PoolError, TrainingError)
+"""Errors that the same workers would raise again."""
 
 
 def method_settings(train: TrainConfig) -> Settings:
@@ -57,7 +62,8 @@ class RayPolicyUpdater:
     """Picklable; called once in every worker, such as `partial(ServeRolloutPool, "student")`."""
     storage: str
     """Where Ray Train keeps its own records: a path or URL that every node reaches."""
-    workers: int = 1
+    workers: int | tuple[int, int] = 1
+    """Least and most where their number may change."""
     num_cpus: float = 1.0
     """CPUs per worker."""
     use_gpu: bool = False
@@ -88,7 +94,8 @@ class RayPolicyUpdater:
             run_config=ray.train.RunConfig(
                 name=f"train-{uuid.uuid4().hex[:8]}",
                 storage_path=self.storage,
-                failure_config=ray.train.FailureConfig(max_failures=1),
+                failure_config=ray.train.FailureConfig(max_failures=DEATHS),
+                callbacks=[LastingErrorsEnd()],
                 logging_config=ray.train.LoggingConfig(log_level="CRITICAL"),
             ),
         )
@@ -97,6 +104,16 @@ class RayPolicyUpdater:
         except (ray.train.TrainingFailedError, ray.exceptions.RayError) as error:
             raise _own_error(error) from error
         return result
+
+
+class LastingErrorsEnd(ray.train.UserCallback):
+    """Ends a training at the first error that a restart would not mend; what a callback raises, Ray does not retry."""
+
+    def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
+        """Raise it from the controller."""
+        for error in map(_dpe_error, worker_exceptions.values()):
+            if isinstance(error, LASTING):
+                raise error
 
 
 def train_on_worker(config: dict[str, Any]) -> TrainResult:
@@ -123,12 +140,15 @@ def train_on_worker(config: dict[str, Any]) -> TrainResult:
 
 
 def _own_error(error: BaseException) -> DpeError:
-    """Find the DpeError that a worker raised; Ray wraps it, by rank, with its trace."""
+    """Find the DpeError that a worker raised, among those of all ranks."""
     failures = [*getattr(error, "worker_failures", {}).values(), error]
-    for failure in failures:
-        cause: BaseException | None = failure
-        while cause is not None:
-            if isinstance(cause, DpeError):
-                return cause
-            cause = getattr(cause, "_base_exc", None) or getattr(cause, "cause", None) or cause.__cause__
-    return ClusterError(f"training: a worker broke: {last_line(error)}; see the Ray logs of this session")
+    own = next(filter(None, map(_dpe_error, failures)), None)
+    return own or ClusterError(f"training: a worker broke: {last_line(error)}; see the Ray logs of this session")
+
+
+def _dpe_error(error: BaseException | None) -> DpeError | None:
+    """Take a DpeError out of what Ray wraps around it."""
+    while error is not None and not isinstance(error, DpeError):
+        inner = (getattr(error, name, None) for name in ("_base_exc", "cause", "controller_failure"))
+        error = next(filter(None, inner), error.__cause__)
+    return error

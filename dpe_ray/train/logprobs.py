@@ -1,6 +1,7 @@
 """Log-probabilities of completion tokens under a policy. Axes: B sequences, S prompt, T completion, V vocabulary."""
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -49,12 +50,14 @@ class CompletionLogprobs(nn.Module):
     whichever has clearly fewer tokens. Both give the same numbers up to rounding.
     """
 
-    def __init__(self, policy: LoadedPolicy, temperature: float, device: str = "cpu", *, packing: bool = True) -> None:
+    def __init__(self, policy: LoadedPolicy, temperature: float, *, packing: bool = True) -> None:
         super().__init__()
-        self.model: Any = policy.model.to(device)
+        self.model: Any = policy.model
         self._processor = policy.processor
         self._temperature = temperature
         self._rendered: dict[tuple[str, str], Inputs] = {}
+        self.agree: Callable[[int], int] = lambda count: count
+        """Largest of a number over ranks, for backends that gather the head for every call of it."""
         refusal = enable(self._base) if packing else ""
         self._packing = packing and not refusal
         if refusal:
@@ -94,11 +97,12 @@ class CompletionLogprobs(nn.Module):
         head = self._base.get_output_embeddings() if self._packing else nn.Identity()
         score = partial(_token_scores, head, self._temperature)
         rows = max(1, LOGITS_AT_ONCE // self._base.config.get_text_config().vocab_size)
-        if len(states) <= rows:
+        count = self.agree(-(-len(states) // rows))
+        if count <= 1:
             return score(states, tokens)
         chunks = [
             checkpoint(score, *chunk, use_reentrant=False)
-            for chunk in zip(torch.split(states, rows), torch.split(tokens, rows), strict=True)
+            for chunk in zip(states.tensor_split(count), tokens.tensor_split(count), strict=True)
         ]
         return tuple(torch.cat(values) for values in zip(*chunks, strict=True))
 

@@ -48,32 +48,31 @@ def train(
     _check(share, world)
     trainer = GrpoTrainer(trainable(policy, settings, seed), settings, world)
     key = content_id([(p.sample.id, p.text) for p in prompts], asdict(policy), asdict(settings), seed)
-    folders = StepFolders(out, key, policy, trainer, settings.tuning)
-    progress = folders.resume()
-    _publish(pool, progress.policy, world, settings.device)
+    with StepFolders(out, key, policy, trainer, settings.tuning, world) as folders:
+        progress = folders.resume()
+        _publish(pool, progress.policy, world, settings.device)
 
-    for step in range(len(progress.metrics), settings.steps):
-        watch = Stopwatch()
-        batch = [prompts[index] for index in chosen(len(prompts), share, step, seed)][world.rank :: world.size]
-        groups = roll_out(pool, batch, settings, progress.policy.version, child_seed(seed, step, world.rank))
-        groups = scored(groups, rubric, settings.permute_rewards, child_seed(seed, step))
-        watch.lap("rollout_s")
-        metrics = rollout_metrics(groups, list(rubric.weights), world, settings.device) | trainer.step(groups)
-        watch.lap("update_s")
-        current = folders.write(step + 1) if world.rank == 0 else folders.policy_of(step + 1)
-        _publish(pool, current, world, settings.device)
-        watch.lap("publish_s")
-        tokens = metrics["completions/mean_length"] * share * settings.group_size
-        metrics |= watch.laps | {"step_time_s": watch.total, "tokens_per_s": tokens / watch.total}
-        progress = Progress(current, (*progress.metrics, metrics))
-        if world.rank == 0:
+        for step in range(len(progress.metrics), settings.steps):
+            watch = Stopwatch()
+            batch = [prompts[index] for index in chosen(len(prompts), share, step, seed)]
+            groups = roll_out(
+                pool, world.share(batch), settings, progress.policy.version, child_seed(seed, step, world.rank)
+            )
+            groups = scored(groups, rubric, settings.permute_rewards, child_seed(seed, step))
+            watch.lap("rollout_s")
+            metrics = rollout_metrics(groups, list(rubric.weights), world, settings.device) | trainer.step(groups)
+            watch.lap("update_s")
+            current = folders.write(step + 1)
+            _publish(pool, current, world, settings.device)
+            watch.lap("publish_s")
+            tokens = metrics["completions/mean_length"] * share * settings.group_size
+            metrics |= watch.laps | {"step_time_s": watch.total, "tokens_per_s": tokens / watch.total}
+            progress = Progress(current, (*progress.metrics, metrics))
             folders.commit(progress)
-        on_step(step + 1, metrics)
+            on_step(step + 1, metrics)
 
-    if world.rank == 0:
         folders.finish()
-    _publish(pool, folders.final, world, settings.device)
-    if world.rank == 0:
+        _publish(pool, folders.final, world, settings.device)
         folders.remove_steps()
     return TrainResult(folders.final, settings.steps, progress.metrics)
 

@@ -1,16 +1,36 @@
-"""One optimiser update over all ranks: gradients summed, clipped, checked, applied. The same for every loss."""
+"""AdamW by the rules of a training run, and its state by the names of the weights. The same for every loss."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from dpe_ray.errors import TrainingError
-from dpe_ray.train.world import World
 
 Weights = dict[str, Tensor]
+Moments = dict[str, Weights]
+"""Name of a weight to what AdamW keeps for it: exp_avg, exp_avg_sq and step."""
+
+
+@dataclass(frozen=True)
+class UpdateRule:
+    """How gradients become an update."""
+
+    rate: Callable[[str], float]
+    """Learning rate of a weight, by its name."""
+    weight_decay: float
+    max_grad_norm: float
+    """Gradients of all weights together are scaled down to this norm."""
+
+    def optimizer(self, weights: Mapping[str, Tensor]) -> torch.optim.AdamW:
+        """Make one with a parameter group for every learning rate."""
+        rates = sorted({self.rate(name) for name in weights}, reverse=True)
+        groups = [
+            {"params": [w for name, w in weights.items() if self.rate(name) == rate], "lr": rate} for rate in rates
+        ]
+        return torch.optim.AdamW(groups, weight_decay=self.weight_decay)
 
 
 def trainable_weights(module: nn.Module) -> Weights:
@@ -21,58 +41,36 @@ def trainable_weights(module: nn.Module) -> Weights:
     return weights
 
 
-def rate_groups(weights: Mapping[str, Tensor], rate: Callable[[str], float]) -> list[dict[str, Any]]:
-    """Parameter groups of the optimiser: weights whose names have equal learning rates together."""
-    rates = sorted({rate(name) for name in weights}, reverse=True)
-    return [{"params": [w for name, w in weights.items() if rate(name) == value], "lr": value} for value in rates]
+def require_finite(loss: float, norm: float) -> None:
+    """Raise TrainingError when the loss of an update or the norm of its gradients is infinite or no number."""
+    if not (math.isfinite(loss) and math.isfinite(norm)):
+        raise TrainingError(f"loss {loss} with gradient norm {norm} is not finite; lower train.lr")
 
 
-class DataParallelOptimizer:
-    """AdamW on every rank's own copy of the weights: equal gradients keep the copies equal."""
-
-    def __init__(
-        self, groups: Sequence[dict[str, Any]], *, weight_decay: float, max_grad_norm: float, world: World
-    ) -> None:
-        self._weights: list[Tensor] = [weight for group in groups for weight in group["params"]]
-        self._max_grad_norm = max_grad_norm
-        self._world = world
-        self.torch = torch.optim.AdamW(list(groups), weight_decay=weight_decay)
-        """What a learning-rate schedule takes."""
-
-    def zero_grad(self) -> None:
-        """Forget the gradients of the update before."""
-        self.torch.zero_grad()
-
-    def step(self, loss: float) -> float:
-        """Apply the gradients that all ranks have summed up by `backward`; returns their norm before clipping.
-
-        `loss` is only looked at: where it or the norm is not finite, TrainingError is raised and the weights stay.
-        """
-        self._add_gradients()
-        norm = float(torch.nn.utils.clip_grad_norm_(self._weights, self._max_grad_norm))
-        if not (math.isfinite(loss) and math.isfinite(norm)):
-            raise TrainingError(f"loss {loss} with gradient norm {norm} is not finite; lower train.lr")
-        self.torch.step()
-        return norm
-
-    def _add_gradients(self) -> None:
-        """Sum over ranks, in one message. A weight outside the forward pass has no gradient on any rank."""
-        if self._world.size == 1:
-            return
-        gradients = [weight.grad for weight in self._weights if weight.grad is not None]
-        flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
-        self._world.add(flat)
-        for gradient, part in zip(gradients, torch.split(flat, [g.numel() for g in gradients]), strict=True):
-            gradient.copy_(part.view_as(gradient))
+def copied(tensor: Tensor) -> Tensor:
+    """A copy in memory of the CPU, which no later update changes."""
+    return tensor.detach().to("cpu", copy=True)
 
 
-def save_weights(weights: Mapping[str, Tensor]) -> Weights:
-    """Copies in memory of the CPU, for a checkpoint."""
-    return {name: weight.detach().cpu() for name, weight in weights.items()}
+def moments_of(
+    optimizer: torch.optim.Optimizer, weights: Mapping[str, Tensor], whole: Callable[[Tensor], Tensor]
+) -> Moments:
+    """State of every weight that has been updated; `whole` makes a full copy of a tensor that may be sharded."""
+    state = optimizer.state
+    return {
+        name: {key: whole(value) for key, value in state[weight].items()}
+        for name, weight in weights.items()
+        if weight in state
+    }
 
 
-def load_weights(weights: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> None:
-    """Overwrite in place."""
-    with torch.no_grad():
-        for name, weight in weights.items():
-            weight.copy_(saved[name])
+def load_moments(
+    optimizer: torch.optim.Optimizer,
+    weights: Mapping[str, Tensor],
+    moments: Moments,
+    part: Callable[[Tensor, Tensor], Tensor],
+) -> None:
+    """Put back; `part(full, weight)` lays a full tensor out as the weight is."""
+    for name, saved in moments.items():
+        weight = weights[name]
+        optimizer.state[weight] = {key: part(v, weight) if v.dim() else v.clone() for key, v in saved.items()}

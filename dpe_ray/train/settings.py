@@ -66,6 +66,8 @@ class GrpoSettings:
     """Sequences per forward pass."""
     shared_prefix: str = "auto"
     """auto: a group runs with its prompt once where that saves tokens; off: a row for every rollout."""
+    backend: str = "ddp"
+    """Which of `backends.BACKENDS` spreads the policy over the ranks."""
     device: str = "cpu"
 
     def on(self, device: str) -> Self:
@@ -110,6 +112,8 @@ class SftSettings:
     top_p: float = 1.0
     max_tokens: int = 256
     """Length limit of a sampled answer."""
+    backend: str = "ddp"
+    """Which of `backends.BACKENDS` spreads the policy over the ranks."""
     device: str = "cpu"
 
     def on(self, device: str) -> Self:

@@ -53,22 +53,22 @@ def train(
     fits, refused = fitting(complete, loaded, settings, world)
     steps = math.ceil(len(fits) * settings.epochs / settings.batch_size)
     trainer = SftTrainer(loaded, settings, steps, world)
-    folders = StepFolders(out, key, policy, trainer, settings.tuning)
-    progress = folders.resume()
+    with StepFolders(out, key, policy, trainer, settings.tuning, world) as folders:
+        progress = folders.resume()
 
-    for step in range(len(progress.metrics), steps):
-        watch = Stopwatch()
-        batch = epoch_batch(fits, step, settings, seed)
-        metrics = trainer.step(batch[world.rank :: world.size], spare=batch[0])
-        watch.lap("step_time_s")
-        metrics |= watch.laps | {"tokens_per_s": metrics["num_tokens"] / watch.total}
-        metrics["num_tokens"] += progress.metrics[-1]["num_tokens"] if step else 0.0
-        progress = Progress(policy, (*progress.metrics, metrics))
-        if world.rank == 0 and (step + 1) % settings.save_every == 0:
-            folders.commit(progress)
-        on_step(step + 1, metrics)
+        for step in range(len(progress.metrics), steps):
+            watch = Stopwatch()
+            batch = epoch_batch(fits, step, settings, seed)
+            spare = next((prompt for prompt in batch if prompt.sample.images), batch[0])
+            metrics = trainer.step(world.share(batch), spare)
+            watch.lap("step_time_s")
+            metrics |= watch.laps | {"tokens_per_s": metrics["num_tokens"] / watch.total}
+            metrics["num_tokens"] += progress.metrics[-1]["num_tokens"] if step else 0.0
+            progress = Progress(policy, (*progress.metrics, metrics))
+            if (step + 1) % settings.save_every == 0:
+                folders.commit(progress)
+            on_step(step + 1, metrics)
 
-    if world.rank == 0:
         folders.finish()
         folders.remove_steps()
     world.wait(settings.device)

@@ -10,17 +10,12 @@ from torch import Tensor
 from transformers import get_cosine_schedule_with_warmup
 
 from dpe_ray.models.policy import LoadedPolicy, answer_ids, in_projector, pad_token
+from dpe_ray.train.backends import open_backend
+from dpe_ray.train.balance import in_step
 from dpe_ray.train.batching import MicroBatch, TrainingSequence, collate, cut
 from dpe_ray.train.logprobs import CompletionLogprobs
 from dpe_ray.train.metrics import Metrics
-from dpe_ray.train.optimizer import (
-    DataParallelOptimizer,
-    Weights,
-    load_weights,
-    rate_groups,
-    save_weights,
-    trainable_weights,
-)
+from dpe_ray.train.optimizer import UpdateRule
 from dpe_ray.train.rationales import has_rationale
 from dpe_ray.train.settings import SftSettings
 from dpe_ray.train.targets import completion_text
@@ -42,17 +37,12 @@ class SftTrainer:
         self.settings = settings
         self.world = world or World()
         packing = settings.shared_prefix == "auto"
-        self._module = CompletionLogprobs(policy, 1.0, settings.device, packing=packing).eval()
-        self.weights: Weights = trainable_weights(self._module)
+        self._module = CompletionLogprobs(policy, 1.0, packing=packing).eval()
+        rule = UpdateRule(self._rate, settings.weight_decay, settings.max_grad_norm)
+        self.backend = open_backend(settings.backend, self._module, rule, self.world, settings.device)
         self._pad_id = pad_token(policy.processor)
-        self._optimizer = DataParallelOptimizer(
-            rate_groups(self.weights, self._rate),
-            weight_decay=settings.weight_decay,
-            max_grad_norm=settings.max_grad_norm,
-            world=self.world,
-        )
         warmup = math.ceil(settings.warmup * steps)
-        self._schedule = get_cosine_schedule_with_warmup(self._optimizer.torch, warmup, steps)
+        self._schedule = get_cosine_schedule_with_warmup(self.backend.optimizer, warmup, steps)
 
     def sequence(self, prompt: Prompt) -> TrainingSequence:
         """Tokens of a prompt and of its sample's completion. Raises ValueError when a text holds a control token."""
@@ -62,22 +52,22 @@ class SftTrainer:
     def step(self, prompts: Sequence[Prompt], spare: Prompt) -> Metrics:
         """Make one update; returns metrics of all ranks, under TRL's names.
 
-        Each rank passes its own share, which may be empty. `spare` is any prompt: a rank that has fewer micro-batches
-        than another runs it without weight. Raises TrainingError when the loss is not finite; the weights then stay.
+        Each rank passes its own share, which may be empty. `spare` is a prompt, with pictures where there is one: a
+        rank that has fewer micro-batches than another runs it without weight. Raises TrainingError when the loss is not
+        finite; the weights then stay.
         """
         self._module.forget_prompts()
         batches = self._micro_batches(prompts, spare)
         local = sum(float(_counted(batch).sum()) for batch in batches)
         (tokens,) = self.world.total(local, device=self.settings.device)
-        self._optimizer.zero_grad()
         sums: Counter[str] = Counter(sequences=len(prompts), rationales=sum(map(has_rationale, prompts)))
         for batch in batches:
-            sums.update(self._backward(batch, tokens))
+            sums.update(self._backward(batch, tokens, last=batch is batches[-1]))
         names = sorted(sums)
         totals = self.world.total(*(float(sums[name]) for name in names), device=self.settings.device)
         summed = dict(zip(names, totals, strict=True))
         rate = self._schedule.get_last_lr()[0]
-        norm = self._optimizer.step(summed["loss"])
+        norm = self.backend.step(summed["loss"])
         self._schedule.step()
         return {
             "loss": summed["loss"],
@@ -90,35 +80,30 @@ class SftTrainer:
         }
 
     def state(self) -> dict[str, Any]:
-        """Weights, optimiser and schedule, to go on from: what `load_state` takes."""
-        return {
-            "weights": save_weights(self.weights),
-            "optimizer": self._optimizer.torch.state_dict(),
-            "schedule": self._schedule.state_dict(),
-        }
+        """Weights, optimiser and schedule: what `load_state` takes. All ranks call it, rank 0 gets it."""
+        return self.backend.state() | {"schedule": self._schedule.state_dict()}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Go on from a `state()`."""
-        load_weights(self.weights, state["weights"])
-        self._optimizer.torch.load_state_dict(state["optimizer"])
+        self.backend.load_state(state)
         self._schedule.load_state_dict(state["schedule"])
+        for group, rate in zip(self.backend.optimizer.param_groups, self._schedule.get_last_lr(), strict=True):
+            group["lr"] = rate
 
     def _rate(self, weight: str) -> float:
         return self.settings.projector_lr or self.settings.lr if in_projector(weight) else self.settings.lr
 
     def _micro_batches(self, prompts: Sequence[Prompt], spare: Prompt) -> list[MicroBatch]:
-        """Sort by length, cut, and pad with idle ones so that every rank runs the same number of forward passes."""
-        device = self.settings.device
+        """Sort by length, cut, and pad so that every rank runs the same forward passes."""
         parts = cut(sorted(map(self.sequence, prompts), key=lambda s: s.length), self.settings.micro_batch)
-        missing = self.world.largest(len(parts), device=device) - len(parts)
-        idle = [[replace(self.sequence(spare), weight=0.0)]] * missing
-        return [collate(part, self._pad_id, device) for part in parts + idle]
+        padded = in_step(parts, [replace(self.sequence(spare), weight=0.0)], self.world)
+        return [collate(part, self._pad_id, self.settings.device) for part in padded]
 
-    def _backward(self, batch: MicroBatch, tokens: float) -> dict[str, float]:
-        scored = self._module(batch)
+    def _backward(self, batch: MicroBatch, tokens: float, *, last: bool) -> dict[str, float]:
+        scored = self.backend.score(batch)
         counted = _counted(batch)
         loss = -(scored.logprobs * counted).sum() / tokens
-        loss.backward()
+        self.backend.backward(loss, last=last)
         return {
             "loss": float(loss.detach()),
             "right": float((scored.likeliest * counted).sum()),

@@ -1,27 +1,21 @@
 """One GRPO update after another on one policy. No Ray, no rollouts, no files: groups in, weights and numbers out."""
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.func import functional_call
 
 from dpe_ray.models.policy import LoadedPolicy, pad_token
+from dpe_ray.train.backends import open_backend
+from dpe_ray.train.balance import dealt, in_step
 from dpe_ray.train.batching import MicroBatch, collate, idle, informative, pack, split_updates
-from dpe_ray.train.logprobs import CompletionLogprobs, Scored
+from dpe_ray.train.logprobs import CompletionLogprobs
 from dpe_ray.train.objectives.loss import TokenLogprobs, grpo_loss
 from dpe_ray.train.objectives.mean import denominator
-from dpe_ray.train.optimizer import (
-    DataParallelOptimizer,
-    Weights,
-    load_weights,
-    rate_groups,
-    save_weights,
-    trainable_weights,
-)
+from dpe_ray.train.optimizer import UpdateRule
+from dpe_ray.train.reference import Reference
 from dpe_ray.train.settings import GrpoSettings
 from dpe_ray.train.world import World
 from dpe_ray.types import RolloutGroup
@@ -39,99 +33,82 @@ class GrpoTrainer:
         self.settings = settings
         self.world = world or World()
         # Dropout would make old and new log-probs differ with equal weights: training runs in eval mode.
-        self._module = CompletionLogprobs(
-            policy, settings.temperature, settings.device, packing=settings.shared_prefix == "auto"
-        ).eval()
-        self.weights: Weights = trainable_weights(self._module)
-        self.reference: Weights = {name: weight.detach().clone() for name, weight in self.weights.items()}
+        packing = settings.shared_prefix == "auto"
+        self._module = CompletionLogprobs(policy, settings.temperature, packing=packing).eval()
+        rule = UpdateRule(lambda name: settings.lr, settings.weight_decay, settings.max_grad_norm)
+        self.backend = open_backend(settings.backend, self._module, rule, self.world, settings.device)
+        self.reference = Reference(self.backend.parts if settings.kl else {})
         self._pad_id = pad_token(policy.processor)
-        self._optimizer = DataParallelOptimizer(
-            rate_groups(self.weights, lambda name: settings.lr),
-            weight_decay=settings.weight_decay,
-            max_grad_norm=settings.max_grad_norm,
-            world=self.world,
-        )
 
     def step(self, groups: Sequence[RolloutGroup]) -> dict[str, float]:
         """Make `updates_per_step` updates from scored rollouts of the current weights; returns metrics of all ranks.
 
-        Each rank passes its own, at least one group. Raises TrainingError when the loss is not finite; the weights are
-        then as they were before that update.
+        Each rank passes its `World.share`, at least one group; what is left of all is dealt out anew. Raises
+        TrainingError when the loss is not finite; the weights are then as they were before that update.
         """
         self._module.forget_prompts()
-        kept = informative(groups) if self.settings.drop_equal_groups else list(groups)
+        everyones = self.world.rejoined(groups)
+        kept = informative(everyones) if self.settings.drop_equal_groups else everyones
+        spare = next((group for group in everyones if group.prompt.sample.images), everyones[0])
         parts = split_updates(kept, self.settings.updates_per_step)
-        updates = [self._micro_batches(part, groups[0]) for part in parts]
+        updates = [self._micro_batches(dealt(part, self.world), spare) for part in parts]
         # With one update the weights have not moved since the rollouts: old is new, and needs no pass of its own.
-        old = [[self._score(batch).logprobs if len(updates) > 1 else None for batch in update] for update in updates]
+        old = [[self._score(batch) if len(updates) > 1 else None for batch in update] for update in updates]
         sums: Counter[str] = Counter()
         for part, update, old_logprobs in zip(parts, updates, old, strict=True):
             sums.update(self._update(sum(len(group.rollouts) for group in part), update, old_logprobs))
-        dropped = self.world.total(len(groups) - len(kept), device=self.settings.device)[0]
         kl = {"kl": sums["kl"] / max(sums["tokens"], 1.0)} if self.settings.kl else {}
-        return _metrics(sums) | kl | {"groups_dropped": dropped}
-
-    def reference_hash(self) -> str:
-        """SHA-256 of the reference's weights: stays the same for the whole round."""
-        digest = hashlib.sha256()
-        for name, weight in sorted(self.reference.items()):
-            digest.update(name.encode())
-            digest.update(weight.cpu().contiguous().view(torch.uint8).numpy().tobytes())
-        return digest.hexdigest()
+        return _metrics(sums) | kl | {"groups_dropped": float(len(everyones) - len(kept))}
 
     def state(self) -> dict[str, Any]:
-        """Weights and optimiser, to go on from: what `load_state` takes."""
-        return {"weights": save_weights(self.weights), "optimizer": self._optimizer.torch.state_dict()}
+        """Weights and optimiser, to go on from: what `load_state` takes. All ranks call it, rank 0 gets it."""
+        return self.backend.state()
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Go on from a `state()`; the reference stays the policy that the trainer was built from."""
-        load_weights(self.weights, state["weights"])
-        self._optimizer.torch.load_state_dict(state["optimizer"])
+        self.backend.load_state(state)
 
     def _micro_batches(self, groups: Sequence[RolloutGroup], spare: RolloutGroup) -> list[MicroBatch]:
-        """Pad this rank's share of one update so that every rank runs the same number of forward passes.
+        """Pad this rank's share of one update so that every rank runs the same forward passes."""
+        packed = in_step(pack(groups, self.settings), idle(spare), self.world)
+        return [collate(part, self._pad_id, self.settings.device) for part in packed]
 
-        Ranks with unequal numbers would pair their sums wrongly without an error (seen with FSDP2 on gloo).
-        """
-        device = self.settings.device
-        packed = pack(groups, self.settings)
-        missing = self.world.largest(len(packed), device=device) - len(packed)
-        return [collate(part, self._pad_id, device) for part in packed + [idle(spare)] * missing]
-
-    def _score(self, batch: MicroBatch, weights: Weights | None = None) -> Scored:
-        """Without gradient, under the current or the given weights."""
+    def _score(self, batch: MicroBatch) -> Tensor:
+        """Log-probabilities under the weights that are in place, without gradient."""
         with torch.no_grad():
-            scored: Scored = functional_call(self._module, weights or {}, (batch,))
-        return scored
+            return self.backend.score(batch).logprobs
+
+    def _reference_score(self, batch: MicroBatch) -> Tensor:
+        with self.reference.in_place():
+            return self._score(batch)
 
     def _update(self, sequences: int, batches: Sequence[MicroBatch], old: Iterable[Tensor | None]) -> dict[str, float]:
         """Make one optimiser update, none without tokens; returns sums over all ranks for `_metrics`.
 
-        `sequences` are this rank's, those that are left out as truncated with them.
+        `sequences` are those of all ranks, with those that are left out as truncated.
         """
         settings = self.settings
-        counted, tokens = self.world.total(sequences, sum(map(_tokens, batches)), device=settings.device)
+        (tokens,) = self.world.total(sum(map(_tokens, batches)), device=settings.device)
         if not tokens:
             return {}
-        share = denominator(settings.loss_mean, counted, tokens, settings.max_tokens)
-        self._optimizer.zero_grad()
+        share = denominator(settings.loss_mean, sequences, tokens, settings.max_tokens)
         sums: Counter[str] = Counter()
         for batch, old_logprobs in zip(batches, old, strict=True):
-            sums.update(self._backward(batch, old_logprobs, share))
+            sums.update(self._backward(batch, old_logprobs, share, last=batch is batches[-1]))
         names = sorted(sums)
         totals = dict(
             zip(names, self.world.total(*(sums[name] for name in names), device=settings.device), strict=True)
         )
-        norm = self._optimizer.step(totals["loss"])
+        norm = self.backend.step(totals["loss"])
         return totals | {"grad_norm": norm, "updates": 1.0}
 
-    def _backward(self, batch: MicroBatch, old: Tensor | None, share: float) -> dict[str, float]:
-        scored = self._module(batch)
-        reference = self._score(batch, self.reference).logprobs if self.settings.kl else None
+    def _backward(self, batch: MicroBatch, old: Tensor | None, share: float, *, last: bool) -> dict[str, float]:
+        reference = self._reference_score(batch) if self.settings.kl else None
+        scored = self.backend.score(batch)
         start = scored.logprobs.detach() if old is None else old
         logprobs = TokenLogprobs(scored.logprobs, start, batch.rollout_logprobs, reference)
         loss, sums = grpo_loss(logprobs, batch.advantages, batch.mask, batch.weights, self.settings, denominator=share)
-        loss.backward()  # type: ignore[no-untyped-call]
+        self.backend.backward(loss, last=last)
         entropy = (scored.entropy * batch.weights[:, None]).sum()
         return {name: float(value) for name, value in (sums | {"loss": loss.detach(), "entropy": entropy}).items()}
 

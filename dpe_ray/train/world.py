@@ -1,24 +1,44 @@
-"""The training processes of one update, and the one thing they do together: add tensors up."""
+"""The training processes of one update, and what goes on between them: sums, and what each shows the others."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain, zip_longest
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
+
+Item = TypeVar("Item")
 
 
 def _alone(tensor: Tensor) -> None:
     """One process: a sum over ranks changes nothing."""
 
 
+def _own(items: list[Any]) -> list[list[Any]]:
+    """One process: what all have is what it has."""
+    return [items]
+
+
 @dataclass(frozen=True)
 class World:
-    """Rank and size, and a sum over ranks. Every rank must make the same calls in the same order."""
+    """Rank and size, and what goes on between ranks. Every rank must make the same calls in the same order."""
 
     rank: int = 0
     size: int = 1
     add: Callable[[Tensor], None] = _alone
     """Replaces the tensor by its sum over all ranks; returns on every rank only when all have called it."""
+    collect: Callable[[list[Any]], list[list[Any]]] = _own
+    """A list of every rank's list, by rank, on every rank; what is in them pickles."""
+
+    def share(self, items: Sequence[Item]) -> Sequence[Item]:
+        """What this rank does of a list that every rank has."""
+        return items[self.rank :: self.size]
+
+    def rejoined(self, items: Sequence[Item]) -> list[Item]:
+        """The list of which every rank's `items` are its `share`, or were made from it one by one."""
+        rows = zip_longest(*([[item] for item in part] for part in self.collect(list(items))), fillvalue=[])
+        return list(chain.from_iterable(chain.from_iterable(rows)))
 
     def total(self, *values: float, device: str = "cpu") -> list[float]:
         """Each value summed over all ranks."""
@@ -39,7 +59,13 @@ class World:
 
 def distributed_world() -> World:
     """Describe the process group that torch.distributed has already joined."""
-    return World(torch.distributed.get_rank(), torch.distributed.get_world_size(), _add)
+    return World(torch.distributed.get_rank(), torch.distributed.get_world_size(), _add, _collect)
+
+
+def _collect(items: list[Any]) -> list[list[Any]]:
+    parts: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(parts, items)
+    return parts
 
 
 def _add(tensor: Tensor) -> None:

@@ -9,6 +9,9 @@ import yaml
 from command_line import command_line
 
 from dpe_ray.micro.sources import materialise
+from dpe_ray.runtime import session
+
+session.prepare_environment(throw_away_token=True)  # before any test module imports ray
 
 PER_CATEGORY = {"probe": 6, "gate": 8, "final": 8}
 
@@ -39,6 +42,14 @@ def world(tmp_path_factory):
         "support": str(sets / "support.parquet"),
         **suites,
     }
+
+
+@pytest.fixture(scope="module")
+def own_ray():
+    """A local Ray with 4 logical CPUs in this process, for one module: other modules start theirs as a user does."""
+    session.start(num_cpus=4, object_store_mb=150)
+    yield
+    session.stop()
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,7 @@ from PIL import Image
 from ray import serve
 
 from dpe_ray.config import ModelConfig
-from dpe_ray.errors import BadRequest, ClusterError, ModelUnavailable, TrainingError
+from dpe_ray.errors import BadRequest, ClusterError, ModelUnavailable
 from dpe_ray.models.openai_chat import ChatSpec
 from dpe_ray.models.policy import load_policy, save_policy
 from dpe_ray.ports import ChatReply, ChatRequest, Message
@@ -202,7 +202,7 @@ def test_a_policy_that_cannot_be_loaded_is_a_cluster_error_and_the_old_one_stays
     with pytest.raises(ClusterError, match="policy 9 was not loaded"):
         serve_app.publish("student", PolicyRef("/nowhere", version=9))
     serve_app.publish("student", PolicyRef(student))
-    with pytest.raises(TrainingError):
+    with pytest.raises(ClusterError):
         ServeRolloutPool("student").publish(PolicyRef("/nowhere", version=9))
     serve_app.publish("student", PolicyRef(student))
 

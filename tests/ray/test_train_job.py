@@ -1,19 +1,19 @@
 """The training loop under Ray Train."""
 
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pytest
 import ray.cloudpickle
 import train_support
+from chain_support import assert_chain, run_chain
 from train_support import FolderPool, LocalPool, RefusingPool, make_prompt, save_tiny_student
 
 from dpe_ray.config import TrainConfig
 from dpe_ray.errors import TrainingError
 from dpe_ray.models.policy import load_policy
 from dpe_ray.runtime.train_job import RayPolicyUpdater, method_settings
-from dpe_ray.train.settings import ChainSettings, GrpoSettings, SftSettings
+from dpe_ray.train.settings import ChainSettings, GrpoSettings
 from dpe_ray.types import PolicyRef, Sample
 
 SETTINGS = GrpoSettings(
@@ -38,11 +38,12 @@ async def test_two_workers_train_survive_a_death_and_leave_one_adapter(ray_sessi
     load_policy(result.policy)
 
 
-async def test_a_workers_own_error_is_raised_as_itself(ray_session: None, tmp_path: Path) -> None:
+async def test_a_workers_own_error_is_raised_as_itself_and_at_once(ray_session: None, tmp_path: Path) -> None:
     student = save_tiny_student(tmp_path / "student")
-    updater = RayPolicyUpdater(SETTINGS, partial(RefusingPool, student), str(tmp_path / "ray"), num_cpus=0.5)
+    updater = RayPolicyUpdater(SETTINGS, partial(RefusingPool, str(tmp_path)), str(tmp_path / "ray"), num_cpus=0.5)
     with pytest.raises(TrainingError, match="refused the policy"):
         await updater.finetune(student, samples_in(tmp_path), out=str(tmp_path / "out"), seed=0)
+    assert (tmp_path / "attempts").read_text() == "x"
 
 
 async def test_no_samples_are_refused_before_anything_starts(tmp_path: Path) -> None:
@@ -51,16 +52,11 @@ async def test_no_samples_are_refused_before_anything_starts(tmp_path: Path) -> 
         await updater.finetune(PolicyRef("none"), [], out=str(tmp_path / "out"), seed=0)
 
 
-async def test_two_workers_run_a_chain(ray_session: None, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("backend", "tuning"), [("ddp", "lora"), ("fsdp2", "full")])
+async def test_two_workers_run_a_chain(ray_session: None, tmp_path: Path, backend: str, tuning: str) -> None:
     student = save_tiny_student(tmp_path / "student")
-    sft = SftSettings(lora_rank=4, lora_alpha=8, batch_size=4, rationale_share=0.5, group_size=2, max_tokens=4)
-    settings = ChainSettings(sft, replace(SETTINGS, steps=1, lora_rank=4, lora_alpha=8))
-    pool = partial(FolderPool, student.base, str(tmp_path / "pool"))
-    updater = RayPolicyUpdater(settings, pool, str(tmp_path / "ray"), workers=2, num_cpus=0.5)
-    result = await updater.finetune(student, samples_in(tmp_path), out=str(tmp_path / "out"), seed=0)
-    assert ["reward" in step for step in result.metrics] == [False, False, True]
-    assert result.policy == PolicyRef(student.base, str(tmp_path / "out"), 1)
-    load_policy(result.policy)
+    result = await run_chain(student, samples_in(tmp_path), tmp_path, backend, tuning)
+    assert_chain(result, student, tmp_path, tuning)
 
 
 def test_settings_of_a_method_are_those_of_its_part_of_the_configuration() -> None:

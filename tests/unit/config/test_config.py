@@ -191,6 +191,11 @@ def test_every_role_has_a_model_and_the_default_answers_for_the_rest(tmp_path: P
     assert {role: config.model_of(role) for role in ROLES if config.model_of(role) != "teacher"} == {"judge": "big"}
 
 
+@pytest.mark.parametrize(("workers", "taken"), [(3, 3), ({"min": 1, "max": 4}, (1, 4)), ({"min": 2, "max": 2}, 2)])
+def test_training_workers_are_a_number_or_a_range(tmp_path: Path, workers: Any, taken: Any) -> None:
+    assert load(tmp_path, train={"workers": workers}).train.num_workers == taken
+
+
 def test_a_config_is_frozen() -> None:
     config = DecisionConfig(suite="gate")
     with pytest.raises(ValidationError):

@@ -5,6 +5,7 @@ from builders import make_png
 
 from dpe_ray.config import parse_config
 from dpe_ray.errors import ConfigError
+from dpe_ray.runtime import preflight
 from dpe_ray.runtime.preflight import look, require
 
 
@@ -161,3 +162,13 @@ def test_an_endpoint_that_no_role_asks_needs_no_key(tree):
 def test_a_source_is_looked_for_as_it_is_read(tree, tmp_path, source):
     (tmp_path / "a.parquet").touch()
     assert missing(tree | {"probe": {"source": source.format(tmp_path), "size": 1}}) == []
+
+
+@pytest.mark.parametrize(("installed", "missed"), [(True, 0), (False, 1)])
+def test_deepspeed_is_looked_for_where_a_backend_needs_it(tree, monkeypatch, installed, missed):
+    monkeypatch.setattr(preflight, "find_spec", lambda name: object() if installed else None)
+    assert missing(tree | {"train": {"backend": "fsdp2"}}) == []
+    found = missing(tree | {"train": {"backend": "zero3"}})
+    assert [finding.what for finding in found] == ["train.backend"] * missed
+    assert all("pip install 'dpe-ray[deepspeed]'" in finding.found for finding in found)
+    assert missing(tree | {"train": {"backend": "zero3"}}, joined=True) == []

@@ -107,9 +107,11 @@ def test_an_adapter_saves_reloads_and_merges_to_equal_logits(
 def test_the_projector_learns_at_its_own_rate(student: PolicyRef, tmp_path: Path, tuning: str) -> None:
     prompts = mixed_prompts(tmp_path)
     trainer = trainer_of(student, replace(SETTINGS, tuning=tuning, lr=1e-3, projector_lr=1e-5))
-    before = {name: weight.detach().clone() for name, weight in trainer.weights.items()}
+    before = {name: weight.detach().clone() for name, weight in trainer.backend.weights.items()}
     trainer.step(prompts, prompts[0])
-    moved = {name: float((weight.detach() - before[name]).abs().max()) for name, weight in trainer.weights.items()}
+    moved = {
+        name: float((weight.detach() - before[name]).abs().max()) for name, weight in trainer.backend.weights.items()
+    }
     projector = [change for name, change in moved.items() if in_projector(name)]
     # the first AdamW step moves a weight by at most its learning rate
     assert 0 < max(projector) < 1.1e-5
@@ -117,12 +119,12 @@ def test_the_projector_learns_at_its_own_rate(student: PolicyRef, tmp_path: Path
 
 
 def test_the_projector_stays_frozen_beside_an_adapter_unless_asked(student: PolicyRef, tmp_path: Path) -> None:
-    assert not any(in_projector(name) for name in trainer_of(student).weights)
+    assert not any(in_projector(name) for name in trainer_of(student).backend.weights)
     opened = trainer_of(student, replace(SETTINGS, projector_lr=1e-3))
     save_policy(opened.policy.model, opened.policy.processor, tmp_path / "adapter")
     ref = replace(student, adapter=str(tmp_path / "adapter"))
-    assert not any(in_projector(name) for name in trainer_of(ref).weights)
-    assert any(in_projector(name) for name in trainer_of(ref, replace(SETTINGS, projector_lr=1e-3)).weights)
+    assert not any(in_projector(name) for name in trainer_of(ref).backend.weights)
+    assert any(in_projector(name) for name in trainer_of(ref, replace(SETTINGS, projector_lr=1e-3)).backend.weights)
 
 
 def test_learning_rate_rises_and_then_falls_along_a_cosine(student: PolicyRef, tmp_path: Path) -> None:
@@ -141,7 +143,7 @@ def test_state_goes_on_exactly(student: PolicyRef, tmp_path: Path) -> None:
     resumed = trainer_of(student)
     resumed.load_state(torch.load(tmp_path / "state.pt", weights_only=True))
     assert straight.step(prompts, prompts[0]) == resumed.step(prompts, prompts[0])
-    assert all(torch.equal(weight, resumed.weights[name]) for name, weight in straight.weights.items())
+    assert all(torch.equal(weight, resumed.backend.weights[name]) for name, weight in straight.backend.weights.items())
 
 
 def test_a_loss_that_is_not_finite_raises_and_leaves_the_weights(student: PolicyRef, tmp_path: Path) -> None:
@@ -149,7 +151,7 @@ def test_a_loss_that_is_not_finite_raises_and_leaves_the_weights(student: Policy
     prompts = make_prompts(tmp_path, 2)
     with torch.no_grad():
         trainer.policy.model.get_input_embeddings().weight.fill_(float("nan"))
-    before = {name: weight.detach().clone() for name, weight in trainer.weights.items()}
+    before = {name: weight.detach().clone() for name, weight in trainer.backend.weights.items()}
     with pytest.raises(TrainingError, match="not finite"):
         trainer.step(prompts, prompts[0])
-    assert all(torch.equal(weight, before[name]) for name, weight in trainer.weights.items())
+    assert all(torch.equal(weight, before[name]) for name, weight in trainer.backend.weights.items())

@@ -157,9 +157,10 @@ def test_a_variant_equals_trl_and_a_plain_loop(
 ) -> None:
     settings = replace(COMMON, **variant.ours)
     trainer = GrpoTrainer(copy.deepcopy(policy), settings)
+    heard = gradients_of_last_update(trainer)
     metrics = trainer.step([*map(without_signal, groups), *groups])
     loss = metrics["loss"] * 2  # the first update's is 0
-    gradients = {name.removeprefix("model."): w.grad for name, w in trainer.weights.items() if w.grad is not None}
+    gradients = {name.removeprefix("model."): gradient for name, gradient in heard.items()}
 
     given = GivenRollouts(groups)
     trl = trl_trainer(copy.deepcopy(policy), given, tmp_path, **{**TRL_COMMON, **variant.trl})
@@ -177,6 +178,17 @@ def test_a_variant_equals_trl_and_a_plain_loop(
     said = ", ".join(f"{name} {error:.0e}" for name, error in errors.items())
     log.info("%-34s loss %+.5f, clipped %.2f: %s", variant.name, loss, 2 * metrics["clip_ratio"], said)
     assert all(error <= 1e-5 for error in errors.values()), errors
+
+
+def gradients_of_last_update(trainer: GrpoTrainer) -> Gradients:
+    """Filled at every update, before the optimiser applies them."""
+    kept: Gradients = {}
+
+    def keep(*_: object) -> None:
+        kept.update({n: w.grad.clone() for n, w in trainer.backend.weights.items() if w.grad is not None})
+
+    trainer.backend.optimizer.register_step_pre_hook(keep)
+    return kept
 
 
 def without_signal(group: RolloutGroup) -> RolloutGroup:
