@@ -119,14 +119,16 @@ def wait_for(address, process, seconds=90):
 
 def raylets(folder):
     """Process ids of the worker nodes of the cluster in `folder`."""
-    found = []
-    for cmdline in Path("/proc").glob("[0-9]*/cmdline"):
-        words = [""]
-        with suppress(OSError):  # it ended meanwhile
-            words = cmdline.read_bytes().decode().split("\0")
-        if words[0].endswith("/raylet") and str(folder) in "".join(words) and any(MARK in word for word in words):
-            found.append(int(cmdline.parent.name))
-    return sorted(found)
+    processes = [path for path in Path("/proc").iterdir() if path.name.isdigit()]
+    return sorted(int(path.name) for path in processes if is_worker_node(path, folder))
+
+
+def is_worker_node(process, folder):
+    """Whether a process is a node of the cluster in `folder`, its head aside."""
+    words = [""]
+    with suppress(OSError):  # it ended meanwhile
+        words = (process / "cmdline").read_bytes().decode().split("\0")
+    return words[0].endswith("/raylet") and str(folder) in "".join(words) and any(MARK in word for word in words)
 
 
 def node_id(raylet):

@@ -17,7 +17,7 @@ def noisy(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 def drafts(noisy: ModuleType, folder: Path, correlation: float) -> list:
     images, truth = noisy.draw_pool(folder, 20, seed=0)
-    return asyncio.run(noisy.annotated(folder, images, truth, correlation, 1))
+    return asyncio.run(noisy.annotated(folder, images, truth, correlation, (1, 0)))
 
 
 def test_a_teacher_that_never_errs_loses_no_draft(noisy: ModuleType, tmp_path: Path, monkeypatch) -> None:
