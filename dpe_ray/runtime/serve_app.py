@@ -32,6 +32,8 @@ _STARTING = ("STARTING", "UPDATING", "RECOVERING", "PENDING_MIGRATION")
 _LOGGING = {"log_level": "WARNING", "enable_access_log": False}
 _ENDING = {"graceful_shutdown_timeout_s": 3.0, "graceful_shutdown_wait_loop_s": 0.5}
 """Clients ask again: a replica need not finish what it was asked before it ends."""
+_THREADED = ("transformers", "vllm")
+"""Engines whose threads are counted with those of the run."""
 _BROKEN = (RayError, RayServeException, RuntimeError, ValueError, TimeoutError)
 """What Serve's functions raise when something does not work; ClusterError is one of them."""
 
@@ -168,7 +170,7 @@ def _target(model: ModelConfig, shell: tuple[Any, ...]) -> Any:
 
 def _engine(model: ModelConfig, threads: int) -> tuple[str, str, dict[str, Any]]:
     """Arguments of `create_engine`. An engine that knows no revisions refuses one: it would serve another."""
-    options = {"threads": threads, **model.options} if model.engine == "transformers" else dict(model.options)
+    options = {"threads": threads, **model.options} if model.engine in _THREADED else dict(model.options)
     if model.revision:
         options["revision"] = model.revision
     source = str(Path(model.source).absolute()) if Path(model.source).exists() else model.source
