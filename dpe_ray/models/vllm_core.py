@@ -93,7 +93,7 @@ class VllmCore:
             raise BadRequest(f"engine vllm: {_line(error)}") from error
         except VLLMServerError as error:
             raise ModelUnavailable(f"engine vllm: {_line(error)}; see the replica's log") from error
-        if last is None or len(last.outputs) != job.n:
+        if last is None or len(last.outputs) != _asked(job):
             raise ModelUnavailable("engine vllm: a request ended without its completions")
         return self._written(job, last)
 
@@ -181,6 +181,7 @@ class VllmCore:
             raise ModelUnavailable(f"engine vllm: a completion ended by {strange.pop()}; ask again")
         ids = tuple(output.prompt_token_ids)
         completions = tuple(_completion(each, len(ids), job.top_logprobs, tokenizer) for each in outputs)
+        completions *= job.n // len(completions)
         return Written(ids, completions, frozenset(s.version for each in outputs for s in each.weight_versions or ()))
 
 
@@ -196,11 +197,16 @@ def _prepare_environment(options: VllmOptions) -> None:
     os.environ["OMP_NUM_THREADS"] = str(options.threads)  # Ray has set it, to the CPUs of the replica
 
 
+def _asked(job: Job) -> int:
+    """Completions that vLLM is to write: greedy ones are all the same, and it refuses more than one."""
+    return job.n if job.temperature > 0 else 1
+
+
 def _sampling(job: Job) -> Any:
     from vllm.sampling_params import RequestOutputKind, SamplingParams, StructuredOutputsParams
 
     return SamplingParams(
-        n=job.n,
+        n=_asked(job),
         temperature=job.temperature,
         top_p=job.top_p,
         max_tokens=job.max_tokens,

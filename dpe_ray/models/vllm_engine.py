@@ -121,12 +121,16 @@ class VllmEngine:
     async def _write(self, jobs: Sequence[Job]) -> tuple[int, list[Written]]:
         """Sample from one policy, whose version is told. Raises ModelError when vLLM took others' weights."""
         async with self._awake():
-            written = await asyncio.gather(*[self._core.generate(job, self._adapter) for job in jobs])
-            for each in written:
+            asked = [self._core.generate(job, self._adapter) for job in jobs]
+            written = []
+            for each in await asyncio.gather(*asked, return_exceptions=True):  # nobody is left inside behind an error
+                if isinstance(each, BaseException):
+                    raise each
                 if each.weights != {str(self._version)}:
                     told = f"wrote with weights {', '.join(each.weights)}, asked for were {self._version}"
                     raise ModelError(f"engine vllm: {told}")
-            return self._version, list(written)
+                written.append(each)
+            return self._version, written
 
     async def _swap(self, policy: PolicyRef) -> None:
         async with self._turnstile.alone():

@@ -11,7 +11,7 @@ from dpe_ray.config import ModelConfig, RunConfig
 from dpe_ray.errors import DpeError
 from dpe_ray.models.openai_chat import ChatSpec
 from dpe_ray.models.openai_embed import EmbedSpec
-from dpe_ray.ports import ChatDoor, EmbedderDoor
+from dpe_ray.ports import ChatDoor, EmbedderDoor, RolloutPool
 from dpe_ray.rounds.ledger import cost, prices, read_calls, write_ledger
 from dpe_ray.rounds.live import STALLS_EVERY_S, Notify, StallLines, repeating
 from dpe_ray.rounds.loop import Loop, is_closed
@@ -106,10 +106,11 @@ def _machine(
     config: RunConfig, run: RunFolder, models: Mapping[str, ModelConfig], served: Mapping[str, "Served"]
 ) -> Machine:
     """Bind the ports of the stages to Ray and to what is served there."""
+    from dpe_ray.models.local_rollouts import LocalRolloutPool
     from dpe_ray.runtime.data_map import DataMapper
     from dpe_ray.runtime.quota_actor import start_book, start_calls
     from dpe_ray.runtime.rollout_pool import ServeRolloutPool
-    from dpe_ray.runtime.serve_app import publish
+    from dpe_ray.runtime.serve_app import engine_arguments, publish
     from dpe_ray.runtime.serve_route import ServeRoute
     from dpe_ray.runtime.sharded_index import ActorParts
     from dpe_ray.runtime.train_job import RayPolicyUpdater, method_settings
@@ -150,9 +151,14 @@ def _machine(
         await in_daemon(partial(publish, student, policy))
 
     train = config.train
+    engine = engine_arguments(models[STUDENT], config.runtime.torch_threads)
+    pools: dict[str, Callable[[], RolloutPool]] = {
+        "serve": partial(ServeRolloutPool, student),
+        "local": partial(LocalRolloutPool, engine, str(run.path / "train" / "published.json")),
+    }
     updater = RayPolicyUpdater(
         method_settings(train),
-        partial(ServeRolloutPool, student),
+        pools[train.rollouts],
         storage=str(run.path / "train"),
         workers=train.workers,
         num_cpus=train.num_cpus,

@@ -79,7 +79,10 @@ def serve_models(
         http = {"host": at.host, "port": at.port}
         serve.start(proxy_location="HeadOnly", http_options=http, logging_config=_LOGGING)
         serve.run_many(
-            [_target(models[name], (name, app, _engine(models[name], threads), *entry)) for name, app in apps.items()]
+            [
+                _target(models[name], (name, app, engine_arguments(models[name], threads), *entry))
+                for name, app in apps.items()
+            ]
         )
     except _BROKEN as error:
         raise ClusterError(f"models {', '.join(apps)}: cannot be served ({_why_not(error, apps.values())})") from error
@@ -168,7 +171,7 @@ def _target(model: ModelConfig, shell: tuple[Any, ...]) -> Any:
     return serve.RunTarget(deployment.bind(*shell), name=app, route_prefix=f"/{app}", logging_config=_LOGGING)
 
 
-def _engine(model: ModelConfig, threads: int) -> tuple[str, str, dict[str, Any]]:
+def engine_arguments(model: ModelConfig, threads: int) -> tuple[str, str, dict[str, Any]]:
     """Arguments of `create_engine`. An engine that knows no revisions refuses one: it would serve another."""
     options = {"threads": threads, **model.options} if model.engine in _THREADED else dict(model.options)
     if model.revision:
