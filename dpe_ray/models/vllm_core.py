@@ -18,6 +18,8 @@ from dpe_ray.types import Completion
 
 WEIGHTS = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model")
 """What a hub's repository must give."""
+MISCOUNTED = ("llava",)
+"""Model types whose tower sees a class token that vLLM's `get_mm_lora_token_counts` leaves out."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +69,10 @@ class VllmCore:
         if on_cpu and options.enforce_eager is not False:
             os.environ.setdefault("TORCH_COMPILE_DISABLE", "1")  # the sampler alone would compile for half a minute
         try:
-            args = options.engine_args(source, _dtype(source, options), on_cpu=on_cpu)
+            args = options.engine_args(source, _checked_dtype(source, options), on_cpu=on_cpu)
             self._llm: Any = AsyncLLM.from_engine_args(AsyncEngineArgs(**args))
+        except ConfigError:
+            raise
         except (ValueError, RuntimeError, OSError) as error:
             raise ModelError(f"engine vllm: {source} does not start ({_line(error)}); see the replica's log") from error
         self._numbers = itertools.count(1)
@@ -238,11 +242,16 @@ def _likeliest(step: Mapping[int, Any], top: int, tokenizer: Any) -> tuple[tuple
     return tuple((tokenizer.decode([token]), logprob) for _, token, logprob in ranked[:top])
 
 
-def _dtype(source: str, options: VllmOptions) -> str:
-    """What the checkpoint is stored in, as the trainer loads it."""
+def _checked_dtype(source: str, options: VllmOptions) -> str:
+    """What the checkpoint is stored in, as the trainer loads it. Raises ConfigError for what its class cannot do."""
     from transformers import AutoConfig
 
     config = AutoConfig.from_pretrained(source, revision=options.revision or None, trust_remote_code=False)
+    if options.enable_tower_connector_lora and config.model_type in MISCOUNTED:
+        raise ConfigError(
+            f"options.enable_tower_connector_lora: vLLM 0.32 counts the picture tokens of {config.model_type} wrongly "
+            "and breaks down; leave it out"
+        )
     dtype = config.dtype or config.get_text_config().dtype
     return str(dtype).removeprefix("torch.") if dtype else "float32"
 

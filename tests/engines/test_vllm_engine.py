@@ -9,11 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from dpe_ray.errors import BadRequest, ModelError
+from dpe_ray.errors import BadRequest, ConfigError, ModelError
 from dpe_ray.models.images import decode, read_bytes
 from dpe_ray.models.policy import load_policy, render
 from dpe_ray.models.transformers_engine import TransformersEngine
-from dpe_ray.models.vllm_adapter import require_served
 from dpe_ray.models.vllm_core import Job
 from dpe_ray.models.vllm_engine import VllmEngine
 from dpe_ray.ports import EngineRequest
@@ -29,7 +28,7 @@ SAMPLED = {"group_size": 4, "temperature": 1.0, "top_p": 1.0, "max_tokens": 40, 
 
 @pytest.fixture(scope="module")
 def engine(student: str) -> Iterator[VllmEngine]:
-    engine = VllmEngine(student, {"enable_tower_connector_lora": True, "logprobs_mode": "raw_logprobs"})
+    engine = VllmEngine(student, {})
     yield engine
     engine.close()
 
@@ -64,7 +63,7 @@ def check_equal(ours: Sequence[Completion], theirs: Sequence[Completion]) -> Non
         assert one.logprobs == pytest.approx(other.logprobs, abs=TOLERANCE)
 
 
-@pytest.mark.parametrize("policy", ["", "adapter", "projector"])
+@pytest.mark.parametrize("policy", ["", "adapter"])
 async def test_greedy_tokens_and_log_probs_are_those_of_transformers(
     engine: VllmEngine, plain: TransformersEngine, prompts: list[Prompt], student: str, policies: Path, policy: str
 ) -> None:
@@ -78,13 +77,12 @@ async def test_greedy_tokens_and_log_probs_are_those_of_transformers(
             assert [value for _, value in step] == pytest.approx([value for _, value in same], abs=TOLERANCE)
 
 
-@pytest.mark.parametrize("policy", ["adapter", "projector"])
 def test_an_adapter_changes_the_very_next_rollouts_and_is_gone_when_the_base_returns(
-    engine: VllmEngine, prompts: list[Prompt], student: str, policies: Path, policy: str
+    engine: VllmEngine, prompts: list[Prompt], student: str, policies: Path
 ) -> None:
     engine.load_policy(PolicyRef(student))
     before = engine.rollout(prompts, **GREEDY)
-    engine.load_policy(PolicyRef(student, str(policies / policy), 100_001))
+    engine.load_policy(PolicyRef(student, str(policies / "adapter"), 100_001))
     after = engine.rollout(prompts, **GREEDY)
     engine.load_policy(PolicyRef(student))
     again = engine.rollout(prompts, **GREEDY)
@@ -201,10 +199,14 @@ def test_a_policy_that_cannot_be_loaded_leaves_the_old_one(
     assert {group.policy_version for group in engine.rollout(prompts[:1], **SAMPLED)} == {4}
 
 
-def test_an_adapter_that_would_be_applied_in_part_is_refused(policies: Path) -> None:
-    require_served(str(policies / "adapter"), rank=16, towers=False)
+def test_an_adapter_that_would_be_applied_in_part_is_refused(
+    engine: VllmEngine, prompts: list[Prompt], student: str, policies: Path
+) -> None:
     with pytest.raises(ModelError, match=r"multi_modal_projector.*enable_tower_connector_lora"):
-        require_served(str(policies / "projector"), rank=16, towers=False)
+        engine.load_policy(PolicyRef(student, str(policies / "projector"), 6))
+    assert engine.version != 6
+    with pytest.raises(ConfigError, match="counts the picture tokens of llava wrongly"):
+        VllmEngine(student, {"enable_tower_connector_lora": True})
 
 
 def test_rollouts_whose_log_probs_no_trainer_could_use_are_refused(engine: VllmEngine, prompts: list[Prompt]) -> None:
