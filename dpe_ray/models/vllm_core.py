@@ -5,6 +5,7 @@ Importing takes 6-25 s, starting 25-70 s on two cores. Everything here belongs t
 
 import itertools
 import os
+import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,6 +76,7 @@ class VllmCore:
             raise
         except (ValueError, RuntimeError, OSError) as error:
             raise ModelError(f"engine vllm: {source} does not start ({_line(error)}); see the replica's log") from error
+        self._watch = _kill_behind_us()
         self._numbers = itertools.count(1)
         self._adapters: dict[int, Any] = {}
         self._room = options.max_lora_rank
@@ -176,6 +178,7 @@ class VllmCore:
     def close(self) -> None:
         """End its processes."""
         self._llm.shutdown(timeout=0)
+        self._watch.kill()
 
     def _written(self, job: Job, output: Any) -> Written:
         """Turn vLLM's output into completions; children of a request come in any order."""
@@ -199,6 +202,16 @@ def _prepare_environment(options: VllmOptions) -> None:
     }.items():
         os.environ.setdefault(name, value)
     os.environ["OMP_NUM_THREADS"] = str(options.threads)  # Ray has set it, to the CPUs of the replica
+
+
+def _kill_behind_us() -> "subprocess.Popen[bytes]":
+    """Have vLLM's processes killed when this one ends, however it ends: they would live on and keep the GPU."""
+    import psutil
+
+    children = [str(child.pid) for child in psutil.Process().children(recursive=True)]
+    watch = ["/bin/sh", "-c", 'read _; kill -KILL "$@"', "vllm-watch", *children]
+    quiet = subprocess.DEVNULL
+    return subprocess.Popen(watch, stdin=subprocess.PIPE, stdout=quiet, stderr=quiet, start_new_session=True)
 
 
 def _asked(job: Job) -> int:

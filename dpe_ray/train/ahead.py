@@ -37,7 +37,7 @@ class Rollouts:
             self._thread.shutdown(cancel_futures=True)
 
     def begin(self, step: int, version: int) -> None:
-        """Start the rollouts of a step under the policy that is published; nothing without `ahead` or behind the end."""
+        """Start the rollouts of a step under the published policy; nothing without `ahead` or behind the last step."""
         if self._ahead and step < self._steps:
             self._begun = step, self._thread.submit(self._roll_out, step, version)
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from engines.tiny_qwen import save_tiny_qwen
 from PIL import Image
-from tiny_qwen import save_tiny_qwen
 
 from dpe_ray.models.policy import load_policy, save_policy
 from dpe_ray.models.transformers_engine import TransformersEngine

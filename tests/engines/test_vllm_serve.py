@@ -1,7 +1,8 @@
 """vLLM behind Serve: what it answers over HTTP, a step of GRPO from its rollouts, and what is left of it in the end."""
 
 import asyncio
-import time
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,15 +33,18 @@ def url(ray_session: None, student: str) -> Iterator[str]:
     url = serve_app.serve_models({"student": model})["student"].url
     yield url
     serve_app.take_down(["student"])
-    deadline = time.monotonic() + 30
-    while (left := vllm_processes()) and time.monotonic() < deadline:
-        time.sleep(0.2)
-    assert not left, [process.cmdline() for process in left]
+    check_gone(vllm_processes())
 
 
 def vllm_processes() -> list[psutil.Process]:
-    """Of this user, started by whomever."""
-    return [p for p in psutil.process_iter(["name", "cmdline"]) if "VLLM::" in " ".join(p.info["cmdline"] or ())]
+    """That this Ray started."""
+    return [child for child in psutil.Process().children(recursive=True) if "VLLM::" in " ".join(child.cmdline())]
+
+
+def check_gone(processes: list[psutil.Process]) -> None:
+    """They end within half a minute."""
+    _, alive = psutil.wait_procs(processes, timeout=30)
+    assert not alive
 
 
 def tokens(groups: list[RolloutGroup]) -> list[tuple[int, ...]]:
@@ -87,3 +91,12 @@ def test_an_adapter_on_the_projector_is_refused_and_the_old_policy_stays(
         publish("student", PolicyRef(student, str(policies / "projector"), 8))
     [group] = ServeRolloutPool("student").rollout(prompts[:1], **GREEDY)
     assert group.policy_version == 7
+
+
+def test_a_replica_that_is_killed_leaves_no_process_of_vllm_behind(url: str) -> None:
+    from ray import serve
+
+    processes = vllm_processes()
+    assert len(processes) >= 2
+    os.kill(serve.get_app_handle("student").pid.remote().result(), signal.SIGKILL)
+    check_gone(processes)
