@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -106,11 +106,9 @@ def _machine(
     config: RunConfig, run: RunFolder, models: Mapping[str, ModelConfig], served: Mapping[str, "Served"]
 ) -> Machine:
     """Bind the ports of the stages to Ray and to what is served there."""
-    from dpe_ray.models.local_rollouts import LocalRolloutPool
     from dpe_ray.runtime.data_map import DataMapper
     from dpe_ray.runtime.quota_actor import start_book, start_calls
-    from dpe_ray.runtime.rollout_pool import ServeRolloutPool
-    from dpe_ray.runtime.serve_app import engine_arguments, publish
+    from dpe_ray.runtime.serve_app import publish
     from dpe_ray.runtime.serve_route import ServeRoute
     from dpe_ray.runtime.sharded_index import ActorParts
     from dpe_ray.runtime.train_job import RayPolicyUpdater, method_settings
@@ -151,14 +149,9 @@ def _machine(
         await in_daemon(partial(publish, student, policy))
 
     train = config.train
-    engine = engine_arguments(models[STUDENT], config.runtime.torch_threads)
-    pools: dict[str, Callable[[], RolloutPool]] = {
-        "serve": partial(ServeRolloutPool, student),
-        "local": partial(LocalRolloutPool, engine, str(run.path / "train" / "published.json")),
-    }
     updater = RayPolicyUpdater(
         method_settings(train),
-        pools[train.rollouts],
+        _rollouts(config, run, models[STUDENT], student),
         storage=str(run.path / "train"),
         workers=train.workers,
         num_cpus=train.num_cpus,
@@ -167,3 +160,15 @@ def _machine(
     )
     mapper = DataMapper(session.DATA_WORKER_CPUS)
     return Machine(mapper, door, embedder, start_book, calls, updater, publish_policy, ActorParts())
+
+
+def _rollouts(config: RunConfig, run: RunFolder, model: ModelConfig, app: str) -> Callable[[], RolloutPool]:
+    """What every training worker opens to get its rollouts."""
+    from dpe_ray.models.local_rollouts import LocalRolloutPool
+    from dpe_ray.runtime.rollout_pool import ServeRolloutPool
+    from dpe_ray.runtime.serve_app import engine_arguments
+
+    if config.train.rollouts == "serve":
+        return partial(ServeRolloutPool, app)
+    engine = engine_arguments(model, config.runtime.torch_threads)
+    return partial(LocalRolloutPool, engine, str(run.path / "train" / "published.json"))
