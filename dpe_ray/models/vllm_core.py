@@ -4,6 +4,7 @@ Importing takes 6-25 s, starting 25-70 s on two cores. Everything here belongs t
 """
 
 import itertools
+import multiprocessing
 import os
 import subprocess
 from collections.abc import Mapping
@@ -98,6 +99,8 @@ class VllmCore:
         except (VLLMClientError, ValueError) as error:
             raise BadRequest(f"engine vllm: {_line(error)}") from error
         except VLLMServerError as error:
+            if isinstance(error.__cause__, ValueError):  # what its processors refuse comes wrapped
+                raise BadRequest(f"engine vllm: {_line(error.__cause__)}") from error
             raise ModelUnavailable(f"engine vllm: {_line(error)}; see the replica's log") from error
         if last is None or len(last.outputs) != _asked(job):
             raise ModelUnavailable("engine vllm: a request ended without its completions")
@@ -205,10 +208,11 @@ def _prepare_environment(options: VllmOptions) -> None:
 
 
 def _kill_behind_us() -> "subprocess.Popen[bytes]":
-    """Have vLLM's processes killed when this one ends, however it ends: they would live on and keep the GPU."""
-    import psutil
+    """Have vLLM's engine killed when this process ends, however it ends: it would live on and keep the GPU.
 
-    children = [str(child.pid) for child in psutil.Process().children(recursive=True)]
+    Its workers end with it.
+    """
+    children = [str(child.pid) for child in multiprocessing.active_children()]
     watch = ["/bin/sh", "-c", 'read _; kill -KILL "$@"', "vllm-watch", *children]
     quiet = subprocess.DEVNULL
     return subprocess.Popen(watch, stdin=subprocess.PIPE, stdout=quiet, stderr=quiet, start_new_session=True)

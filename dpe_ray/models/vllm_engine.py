@@ -22,6 +22,8 @@ from dpe_ray.types import Completion, PolicyRef, Prompt, Rollout, RolloutGroup
 
 MAX_N = 256
 """Completions of one request."""
+_SEEDS = 2**62
+"""vLLM adds a completion's number to the seed of its request."""
 T = TypeVar("T")
 
 
@@ -88,7 +90,8 @@ class VllmEngine:
         check_request(request, MAX_N)
         top = request.top_logprobs if request.logprobs or request.top_logprobs else None
         token_ids, images = await asyncio.to_thread(self._read, request)
-        sampling = (request.n, request.temperature, request.top_p, request.max_tokens, request.seed)
+        seed = None if request.seed is None else request.seed % _SEEDS
+        sampling = (request.n, request.temperature, request.top_p, request.max_tokens, seed)
         job = Job(token_ids, images, *sampling, request.stop, top, request.reply_schema)
         _, written = await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._write([job]), self._loop))
         return written[0].completions

@@ -173,6 +173,14 @@ async def test_a_wrong_request_is_refused_and_the_next_one_is_served(
     assert len(await engine.chat(ask(prompts[0], n=2))) == 2
 
 
+async def test_more_images_than_were_asked_for_at_the_start_are_refused(
+    engine: VllmEngine, prompts: list[Prompt]
+) -> None:
+    picture = read_bytes(prompts[0].sample.images[0])
+    with pytest.raises(BadRequest, match="8"):
+        await engine.chat(ask(prompts[0], messages=(("user", "Look", (picture,) * 9),)))
+
+
 async def test_a_swap_waits_for_requests_under_way_and_a_request_sees_one_policy(
     engine: VllmEngine, prompts: list[Prompt], student: str, policies: Path
 ) -> None:
