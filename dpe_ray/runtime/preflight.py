@@ -17,10 +17,9 @@ from dpe_ray.config import ROLES, ModelConfig, RunConfig
 from dpe_ray.errors import ConfigError
 from dpe_ray.models.engines import engine_names
 from dpe_ray.models.prompts import PromptFile
-from dpe_ray.models.vllm_options import require_vllm
 from dpe_ray.pool.sources import GROUP, PREFIX
 from dpe_ray.rounds.ledger import STUDENT
-from dpe_ray.runtime.vllm_rules import require_options, require_trainable
+from dpe_ray.runtime.vllm_rules import require_here, require_options, require_trainable
 from dpe_ray.supply.tools.edit_limits import load_limits
 from dpe_ray.taxonomy import load_taxonomy
 from dpe_ray.train.user_reward import check_reward
@@ -192,9 +191,9 @@ def _engine(where: str, model: ModelConfig) -> Finding:
         return Finding(f"{where}.engine", told, ok=False)
     if model.engine == "vllm":
         try:
-            require_vllm()
+            require_here(model)
         except ConfigError as error:
-            return Finding(f"{where}.engine", str(error), ok=False)
+            return Finding(where, str(error), ok=False)
     if is_path(model.source) and not Path(model.source).exists():
         return Finding(f"{where}.source", f"{model.source}: does not exist; give a directory or hub id", ok=False)
     return Finding(where, f"engine {model.engine} is installed")

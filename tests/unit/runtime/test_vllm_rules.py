@@ -3,13 +3,14 @@
 import pytest
 
 from dpe_ray.config import parse_config
-from dpe_ray.runtime import preflight
+from dpe_ray.runtime import preflight, vllm_rules
 from dpe_ray.runtime.preflight import look
 
 
 @pytest.fixture
 def tree(monkeypatch):
-    monkeypatch.setattr(preflight, "require_vllm", lambda: None)
+    monkeypatch.setattr(vllm_rules, "require_vllm", lambda: None)
+    monkeypatch.setattr(vllm_rules, "distributions", lambda name: [])
     monkeypatch.setattr(preflight, "engine_names", lambda: ("oracle", "transformers", "vllm"))
     return {
         "name": "x",
@@ -34,6 +35,7 @@ def test_a_run_that_vllm_can_serve_passes(tree):
 
 @pytest.mark.parametrize(("options", "train", "message"), [
     ({"max_seqs": 4}, {}, "options.max_seqs: engine vllm has no such option"),
+    ({"tensor_parallel_size": 2}, {}, "num_gpus: 0, and options.tensor_parallel_size is 2; set it to 2"),
     ({}, {"lora_rank": 32}, "train.lora_rank: 32, and options.max_lora_rank is 16; set it to 32"),
     ({"max_lora_rank": 0}, {}, "options.max_lora_rank is 0"),
     ({}, {"method": "sft", "sft": {"projector_lr": 2e-5}}, "train.sft.projector_lr"),
@@ -62,3 +64,10 @@ def test_where_vllm_is_missing_the_extra_is_named(tree, monkeypatch):
     monkeypatch.setattr("dpe_ray.models.vllm_options.find_spec", lambda name: None)
     [found] = missing(tree)
     assert "pip install 'dpe-ray[gpu]'" in found
+
+
+def test_the_build_for_gpus_is_not_started_without_one(tree, monkeypatch):
+    monkeypatch.setattr(vllm_rules, "distributions", lambda name: [name])
+    assert missing(tree) == ["num_gpus: 0, and the installed vLLM is the build for GPUs; set it to 1"]
+    tree["models"]["student"]["num_gpus"] = 1
+    assert missing(tree) == []
