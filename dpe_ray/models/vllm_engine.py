@@ -136,16 +136,18 @@ class VllmEngine:
             return self._version, written
 
     async def _swap(self, policy: PolicyRef) -> None:
+        """Change label and version last: what breaks half-way leaves them apart, and then `_write` refuses."""
         async with self._turnstile.alone():
             await self._wake()
             if self._weights != (weights := (_place(policy.base), policy.revision)):
+                await self._core.label("replaced")
                 await self._core.load_weights(*weights)
                 self._weights = weights
-            old, self._adapter = self._adapter, await self._core.add_adapter(policy.adapter) if policy.adapter else 0
+            new = await self._core.add_adapter(policy.adapter) if policy.adapter else 0
+            old, self._adapter, self._version = self._adapter, new, policy.version
+            await self._core.label(str(policy.version))
             if old:
                 await self._core.remove_adapter(old)
-            await self._core.label(str(policy.version))
-            self._version = policy.version
 
     @asynccontextmanager
     async def _awake(self) -> AsyncIterator[None]:

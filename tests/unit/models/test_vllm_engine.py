@@ -94,7 +94,7 @@ def test_every_swap_has_a_new_adapter_and_the_old_one_goes_after_the_new_one_is_
     for version in (3, 4):
         assert engine.load_policy(PolicyRef(student, "adapter", version)) == version
     assert engine.load_policy(PolicyRef(student)) == 0
-    assert engine._core.diary == ["add 1", "label 3", "add 2", "remove 1", "label 4", "remove 2", "label 0"]
+    assert engine._core.diary == ["add 1", "label 3", "add 2", "label 4", "remove 1", "label 0", "remove 2"]
 
 
 def test_weights_are_read_only_when_they_are_others_than_the_served_ones(make, student):
@@ -102,7 +102,7 @@ def test_weights_are_read_only_when_they_are_others_than_the_served_ones(make, s
     engine.load_policy(PolicyRef(student, version=1))
     engine.load_policy(PolicyRef("whole", version=2))
     engine.load_policy(PolicyRef("whole", "adapter", version=3))
-    assert engine._core.diary == ["label 1", "weights whole", "label 2", "add 1", "label 3"]
+    assert engine._core.diary == ["label 1", "label replaced", "weights whole", "label 2", "add 1", "label 3"]
 
 
 def test_tokens_of_other_weights_than_were_asked_for_are_refused(make, make_prompt):
@@ -111,6 +111,22 @@ def test_tokens_of_other_weights_than_were_asked_for_are_refused(make, make_prom
     engine._core.wrong_label = True
     with pytest.raises(ModelError, match="wrote with weights 77, asked for were 0"):
         engine.rollout([make_prompt("What?")], **SAMPLED)
+
+
+def test_a_swap_that_breaks_half_way_answers_nobody_until_one_succeeds(make, make_prompt, student, monkeypatch):
+    engine = make()
+
+    async def broken(folder):
+        raise ModelError("no room")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(engine._core, "add_adapter", broken)
+        with pytest.raises(ModelError, match="no room"):
+            engine.load_policy(PolicyRef("whole", "adapter", version=2))
+    with pytest.raises(ModelError, match="wrote with weights replaced"):
+        engine.rollout([make_prompt("What?")], **SAMPLED)
+    engine.load_policy(PolicyRef(student, version=3))
+    assert engine.rollout([make_prompt("What?")], **SAMPLED)[0].policy_version == 3
 
 
 def test_a_gpu_is_given_back_after_rollouts_and_taken_again_for_whatever_comes_next(make, make_prompt, student):
