@@ -140,6 +140,7 @@ class VllmEngine:
         async with self._turnstile.alone():
             await self._wake()
             if self._weights != (weights := (_place(policy.base), policy.revision)):
+                self._weights = ("", "")  # known again when all of them are there
                 await self._core.label("replaced")
                 await self._core.load_weights(*weights)
                 self._weights = weights
