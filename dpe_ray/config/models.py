@@ -49,7 +49,7 @@ class ModelConfig(Part):
     revision: str = ""
     """Of a hub id: branch, tag or commit; for engines that read from a hub."""
     engine: str = ""
-    """transformers, or the name of an engine that a package registers."""
+    """transformers, vllm, or the name of an engine that a package registers."""
     options: dict[str, Any] = {}
     """Handed to the engine."""
     replicas: Workers = Workers()

@@ -120,6 +120,9 @@ class TrainConfig(Part):
     shared_prefix: Literal["auto", "off"] = "auto"
     """auto: a group's prompt and images are computed once per forward pass, not once per rollout, where model and
     lengths make that cheaper; the numbers are equal up to rounding. off: never."""
+    rollouts: Literal["serve", "local"] = "serve"
+    """serve: from the replicas of the student. local: from an engine in each training worker, set up as the student;
+    nothing is sent, and a worker holds the weights twice."""
     num_cpus: Annotated[float, Field(gt=0)] = 1.0
     """CPUs per training worker."""
     use_gpu: bool = False

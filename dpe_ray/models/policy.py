@@ -41,13 +41,13 @@ def load_policy(
     """
     if trainable not in ("", "lora", "full"):
         raise ValueError(f'trainable is "", "lora" or "full", not {trainable!r}')
-    from transformers import AutoModelForImageTextToText, AutoProcessor
+    from transformers import AutoModelForImageTextToText
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # a policy loads many times in a round
     source: dict[str, Any] = {"trust_remote_code": False, "revision": ref.revision or None}
+    processor = load_processor(ref.base, ref.revision)
     try:
-        processor = AutoProcessor.from_pretrained(ref.base, **source)
         model = AutoModelForImageTextToText.from_pretrained(ref.base, use_safetensors=True, **source)
         model.requires_grad_(trainable == "full")
         if ref.adapter:
@@ -60,8 +60,21 @@ def load_policy(
         place = f"{ref.base} with adapter {ref.adapter}" if ref.adapter else ref.base
         reason = " ".join(str(error).split())[:300]
         raise ModelError(f"policy {place}: cannot be loaded ({reason}); give a vision-language checkpoint") from error
-    processor.tokenizer.padding_side = "left"
     return LoadedPolicy(model.eval(), processor)
+
+
+def load_processor(source: str, revision: str = "") -> Any:
+    """Load what turns texts and images into inputs, with padding on the left. Raises ModelError."""
+    from transformers import AutoProcessor
+
+    try:
+        processor = AutoProcessor.from_pretrained(source, trust_remote_code=False, revision=revision or None)
+        processor.tokenizer.padding_side = "left"
+    except (OSError, ValueError, KeyError, RuntimeError, AttributeError) as error:
+        reason = " ".join(str(error).split())[:300]
+        told = f"policy {source}: its processor cannot be loaded ({reason})"
+        raise ModelError(f"{told}; give a vision-language checkpoint") from error
+    return processor
 
 
 def render(processor: Any, text: str, images: Sequence[Image.Image]) -> dict[str, Any]:
@@ -74,16 +87,21 @@ def render(processor: Any, text: str, images: Sequence[Image.Image]) -> dict[str
 
 def render_turns(processor: Any, turns: Sequence[Turn]) -> dict[str, Any]:
     """As `render`, for a whole conversation. Raises ValueError when a text holds one of the model's control tokens."""
+    prompt, special = chat_text(processor, turns)
+    pictures = [image for _, _, images in turns for image in images]
+    return dict(processor(text=prompt, images=pictures or None, return_tensors="pt", add_special_tokens=special))
+
+
+def chat_text(processor: Any, turns: Sequence[Turn]) -> tuple[str, bool]:
+    """Write a conversation out, one placeholder per image; and tell whether the tokenizer adds its special tokens."""
     messages = []
     for role, text, images in turns:
         _require_plain(processor, text)
         parts: list[dict[str, Any]] = [{"type": "image"} for _ in images]
         messages.append({"role": role, "content": [*parts, {"type": "text", "text": text}]})
     prompt = processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-    pictures = [image for _, _, images in turns for image in images]
     bos = processor.tokenizer.bos_token
-    twice = bool(bos) and prompt.startswith(bos)  # some templates write it, some leave it to the tokenizer
-    return dict(processor(text=prompt, images=pictures or None, return_tensors="pt", add_special_tokens=not twice))
+    return prompt, not (bool(bos) and prompt.startswith(bos))  # some templates write it, some leave it to the tokenizer
 
 
 def in_projector(weight: str) -> bool:

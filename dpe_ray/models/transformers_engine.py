@@ -17,8 +17,8 @@ from dpe_ray.models.held_adapter import HeldAdapter
 from dpe_ray.models.images import decode as decode_image
 from dpe_ray.models.images import read_bytes
 from dpe_ray.models.policy import LoadedPolicy, load_policy, render, render_turns
-from dpe_ray.ports import MAX_TOP_LOGPROBS, EngineRequest
-from dpe_ray.seeds import child_seed
+from dpe_ray.models.sampling import check_request, rollout_seeds
+from dpe_ray.ports import EngineRequest
 from dpe_ray.types import Completion, PolicyRef, Prompt, Rollout, RolloutGroup
 
 _DEFAULTS: dict[str, Any] = {"threads": 1, "max_sequences": 256, "window_ms": 4, "device": "cpu", "revision": ""}
@@ -95,7 +95,7 @@ class TransformersEngine:
         """As `RolloutPool.rollout`. Chat waits meanwhile, so all groups come from one policy."""
         with self._model_lock:
             jobs = []
-            for prompt, own_seed in zip(prompts, _seeds(prompts, seed), strict=True):
+            for prompt, own_seed in zip(prompts, rollout_seeds(prompts, seed), strict=True):
                 images = [decode_image(read_bytes(image)) for image in prompt.sample.images]
                 with self._processor_lock:
                     inputs = render(self._policy.processor, prompt.text, images)
@@ -123,17 +123,9 @@ class TransformersEngine:
         return LoadedPolicy(held.model if held else model, policy.processor), held
 
     def _check(self, request: EngineRequest) -> None:
-        limit = self._options["max_sequences"]
-        for wrong, name, right in (
-            (not 1 <= request.n <= limit, "n", f"1 to {limit}"),
-            (not 0 <= request.temperature <= 10, "temperature", "0 to 10"),
-            (not 0 < request.top_p <= 1, "top_p", "above 0, up to 1"),
-            (request.max_tokens < 1, "max_tokens", "at least 1"),
-            (not 0 <= request.top_logprobs <= MAX_TOP_LOGPROBS, "top_logprobs", f"0 to {MAX_TOP_LOGPROBS}"),
-            (request.reply_schema is not None, "response_format", "text; this engine cannot hold to a form"),
-        ):
-            if wrong:
-                raise BadRequest(f"{name}: must be {right}")
+        check_request(request, self._options["max_sequences"])
+        if request.reply_schema is not None:
+            raise BadRequest("response_format: must be text; this engine cannot hold to a form")
 
     def _check_length(self, job: Job) -> None:
         length = int(job.inputs["input_ids"].shape[1])
@@ -185,15 +177,6 @@ class TransformersEngine:
 
     def _decode(self, jobs: Sequence[Job]) -> list[list[Completion]]:
         return decode(self._policy.model, self._policy.processor.tokenizer, jobs) if jobs else []
-
-
-def _seeds(prompts: Sequence[Prompt], seed: int) -> Iterator[int]:
-    """Per prompt, by what it asks and not by where it stands: a split over replicas draws the same."""
-    times: dict[tuple[str, str], int] = {}
-    for prompt in prompts:
-        asked = prompt.sample.id, prompt.text
-        times[asked] = times.get(asked, 0) + 1
-        yield child_seed(seed, *asked, times[asked])
 
 
 def _slices(items: Sequence[int], size: int) -> Iterator[Sequence[int]]:

@@ -96,6 +96,11 @@ class ChatShell:
         state = {"status": "ok", "model": self._name, "version": self._engine.version}
         return self._refusal(http) or Response(_encoded(state), media_type=JSON)
 
+    def check_health(self) -> None:
+        """Serve replaces a replica whose engine raises here."""
+        if check := getattr(self._engine, "check_health", None):
+            check()
+
     async def pid(self) -> int:
         """Process of the replica."""
         return os.getpid()
@@ -108,7 +113,7 @@ class ChatShell:
         """As `RolloutPool.rollout`, for engines that can. Raises BadRequest for others."""
         rollout = getattr(self._engine, "rollout", None)
         if rollout is None:
-            raise BadRequest(f"models.{self._name}: its engine gives no rollouts; use engine: transformers")
+            raise BadRequest(f"models.{self._name}: its engine gives no rollouts; use engine: transformers or vllm")
         groups: list[RolloutGroup] = await asyncio.to_thread(rollout, prompts, **settings)
         return groups
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,7 @@ from dpe_ray.config import ModelConfig, RunConfig
 from dpe_ray.errors import DpeError
 from dpe_ray.models.openai_chat import ChatSpec
 from dpe_ray.models.openai_embed import EmbedSpec
-from dpe_ray.ports import ChatDoor, EmbedderDoor
+from dpe_ray.ports import ChatDoor, EmbedderDoor, RolloutPool
 from dpe_ray.rounds.ledger import cost, prices, read_calls, write_ledger
 from dpe_ray.rounds.live import STALLS_EVERY_S, Notify, StallLines, repeating
 from dpe_ray.rounds.loop import Loop, is_closed
@@ -108,7 +108,6 @@ def _machine(
     """Bind the ports of the stages to Ray and to what is served there."""
     from dpe_ray.runtime.data_map import DataMapper
     from dpe_ray.runtime.quota_actor import start_book, start_calls
-    from dpe_ray.runtime.rollout_pool import ServeRolloutPool
     from dpe_ray.runtime.serve_app import publish
     from dpe_ray.runtime.serve_route import ServeRoute
     from dpe_ray.runtime.sharded_index import ActorParts
@@ -152,7 +151,7 @@ def _machine(
     train = config.train
     updater = RayPolicyUpdater(
         method_settings(train),
-        partial(ServeRolloutPool, student),
+        _rollouts(config, run, models[STUDENT], student),
         storage=str(run.path / "train"),
         workers=train.num_workers,
         num_cpus=train.num_cpus,
@@ -161,3 +160,15 @@ def _machine(
     )
     mapper = DataMapper(session.DATA_WORKER_CPUS)
     return Machine(mapper, door, embedder, start_book, calls, updater, publish_policy, ActorParts())
+
+
+def _rollouts(config: RunConfig, run: RunFolder, model: ModelConfig, app: str) -> Callable[[], RolloutPool]:
+    """What every training worker opens to get its rollouts."""
+    from dpe_ray.models.local_rollouts import LocalRolloutPool
+    from dpe_ray.runtime.rollout_pool import ServeRolloutPool
+    from dpe_ray.runtime.serve_app import engine_arguments
+
+    if config.train.rollouts == "serve":
+        return partial(ServeRolloutPool, app)
+    engine = engine_arguments(model, config.runtime.torch_threads)
+    return partial(LocalRolloutPool, engine, str(run.path / "train" / "published.json"))

@@ -19,6 +19,8 @@ from dpe_ray.errors import ConfigError
 from dpe_ray.models.engines import engine_names
 from dpe_ray.models.prompts import PromptFile
 from dpe_ray.pool.sources import GROUP, PREFIX
+from dpe_ray.rounds.ledger import STUDENT
+from dpe_ray.runtime.vllm_rules import require_here, require_options, require_trainable
 from dpe_ray.supply.tools.edit_limits import load_limits
 from dpe_ray.taxonomy import load_taxonomy
 from dpe_ray.train.user_reward import check_reward
@@ -60,6 +62,8 @@ def look(config: RunConfig, *, joined: bool) -> Iterator[Finding]:
     for name, model in config.models.items():
         if model.engine and model.source.startswith(PREFIX):
             yield _builtin(f"models.{name}.source", model.source)
+        if model.engine == "vllm":
+            yield _vllm(name, config)
     if not joined:
         yield from _of_workers(config)
 
@@ -195,9 +199,25 @@ def _engine(where: str, model: ModelConfig) -> Finding:
     if model.engine not in known:
         told = f"engine {model.engine}: no such engine{_meant(model.engine, known)}; installed are {', '.join(known)}"
         return Finding(f"{where}.engine", told, ok=False)
+    if model.engine == "vllm":
+        try:
+            require_here(model)
+        except ConfigError as error:
+            return Finding(where, str(error), ok=False)
     if is_path(model.source) and not Path(model.source).exists():
         return Finding(f"{where}.source", f"{model.source}: does not exist; give a directory or hub id", ok=False)
     return Finding(where, f"engine {model.engine} is installed")
+
+
+def _vllm(name: str, config: RunConfig) -> Finding:
+    where = f"models.{name}"
+    try:
+        options = require_options(config.models[name])
+        if name == STUDENT:
+            require_trainable(options, config.train)
+    except ConfigError as error:
+        return Finding(where, str(error), ok=False)
+    return Finding(where, "vLLM serves what this run asks and trains")
 
 
 def _meant(name: str, known: tuple[str, ...] | list[str]) -> str:

@@ -32,6 +32,8 @@ _STARTING = ("STARTING", "UPDATING", "RECOVERING", "PENDING_MIGRATION")
 _LOGGING = {"log_level": "WARNING", "enable_access_log": False}
 _ENDING = {"graceful_shutdown_timeout_s": 3.0, "graceful_shutdown_wait_loop_s": 0.5}
 """Clients ask again: a replica need not finish what it was asked before it ends."""
+_THREADED = ("transformers", "vllm")
+"""Engines whose threads are counted with those of the run."""
 _BROKEN = (RayError, RayServeException, RuntimeError, ValueError, TimeoutError)
 """What Serve's functions raise when something does not work; ClusterError is one of them."""
 
@@ -77,7 +79,10 @@ def serve_models(
         http = {"host": at.host, "port": at.port}
         serve.start(proxy_location="HeadOnly", http_options=http, logging_config=_LOGGING)
         serve.run_many(
-            [_target(models[name], (name, app, _engine(models[name], threads), *entry)) for name, app in apps.items()]
+            [
+                _target(models[name], (name, app, engine_arguments(models[name], threads), *entry))
+                for name, app in apps.items()
+            ]
         )
     except _BROKEN as error:
         raise ClusterError(f"models {', '.join(apps)}: cannot be served ({_why_not(error, apps.values())})") from error
@@ -166,9 +171,9 @@ def _target(model: ModelConfig, shell: tuple[Any, ...]) -> Any:
     return serve.RunTarget(deployment.bind(*shell), name=app, route_prefix=f"/{app}", logging_config=_LOGGING)
 
 
-def _engine(model: ModelConfig, threads: int) -> tuple[str, str, dict[str, Any]]:
+def engine_arguments(model: ModelConfig, threads: int) -> tuple[str, str, dict[str, Any]]:
     """Arguments of `create_engine`. An engine that knows no revisions refuses one: it would serve another."""
-    options = {"threads": threads, **model.options} if model.engine == "transformers" else dict(model.options)
+    options = {"threads": threads, **model.options} if model.engine in _THREADED else dict(model.options)
     if model.revision:
         options["revision"] = model.revision
     source = str(Path(model.source).absolute()) if Path(model.source).exists() else model.source

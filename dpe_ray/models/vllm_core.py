@@ -1,0 +1,289 @@
+"""vLLM itself, behind what engine vllm needs of it: the only file that imports it, and only when an engine starts.
+
+Importing takes 6-25 s, starting 25-70 s on two cores. Everything here belongs to one event loop.
+"""
+
+import itertools
+import multiprocessing
+import os
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from dpe_ray.errors import BadRequest, ConfigError, ModelError, ModelUnavailable
+from dpe_ray.models.vllm_options import VllmOptions
+from dpe_ray.types import Completion
+
+WEIGHTS = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model")
+"""What a hub's repository must give."""
+MISCOUNTED = ("llava",)
+"""Model types whose tower sees a class token that vLLM's `get_mm_lora_token_counts` leaves out."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One prompt and how to sample from it."""
+
+    token_ids: list[int]
+    """[S'] one placeholder per image."""
+    images: tuple[Image.Image, ...]
+    n: int
+    temperature: float
+    """0 is greedy."""
+    top_p: float
+    max_tokens: int
+    seed: int | None
+    stop: tuple[str, ...] = ()
+    top_logprobs: int | None = None
+    """Alternatives to tell per token; 0: the texts of the tokens alone, None: neither."""
+    reply_schema: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Written:
+    """What came of a job."""
+
+    prompt_ids: tuple[int, ...]
+    """[S] as vLLM saw them, image tokens expanded."""
+    completions: tuple[Completion, ...]
+    """[n]"""
+    weights: frozenset[str]
+    """Labels of the weights that vLLM sampled the tokens from."""
+
+
+class VllmCore:
+    """One vLLM engine with its processes. Made in the event loop that uses it; `close` ends the processes."""
+
+    def __init__(self, source: str, options: VllmOptions) -> None:
+        """Load the weights. Raises ConfigError when this machine cannot do what the options ask for, ModelError."""
+        _prepare_environment(options)
+        from vllm import AsyncEngineArgs
+        from vllm.platforms import current_platform
+        from vllm.v1.engine.async_llm import AsyncLLM
+
+        on_cpu = current_platform.is_cpu()
+        if options.sleep and not current_platform.is_sleep_mode_available():
+            raise ConfigError(f"options.sleep: vLLM cannot sleep on {current_platform.device_type}; leave it out")
+        if on_cpu and options.enforce_eager is not False:
+            os.environ.setdefault("TORCH_COMPILE_DISABLE", "1")  # the sampler alone would compile for half a minute
+        try:
+            args = options.engine_args(source, _checked_dtype(source, options), on_cpu=on_cpu)
+            self._llm: Any = AsyncLLM.from_engine_args(AsyncEngineArgs(**args))
+        except ConfigError:
+            raise
+        except (ValueError, RuntimeError, OSError) as error:
+            raise ModelError(f"engine vllm: {source} does not start ({_line(error)}); see the replica's log") from error
+        self._watch = _kill_behind_us()
+        self._numbers = itertools.count(1)
+        self._adapters: dict[int, Any] = {}
+        self._room = options.max_lora_rank
+
+    async def generate(self, job: Job, adapter: int = 0) -> Written:
+        """Sample; `adapter` as `add_adapter` gave it. Raises BadRequest, ModelUnavailable."""
+        from vllm.exceptions import VLLMClientError, VLLMServerError
+
+        prompt: dict[str, Any] = {"prompt_token_ids": job.token_ids}
+        if job.images:
+            prompt["multi_modal_data"] = {"image": list(job.images)}
+        last = None
+        try:
+            stream = self._llm.generate(
+                prompt, _sampling(job), f"request-{next(self._numbers)}", lora_request=self._adapters.get(adapter)
+            )
+            async for output in stream:
+                last = output
+        except (VLLMClientError, ValueError) as error:
+            raise BadRequest(f"engine vllm: {_line(error)}") from error
+        except VLLMServerError as error:
+            if isinstance(error.__cause__, ValueError):  # what its processors refuse comes wrapped
+                raise BadRequest(f"engine vllm: {_line(error.__cause__)}") from error
+            raise ModelUnavailable(f"engine vllm: {_line(error)}; see the replica's log") from error
+        if last is None or len(last.outputs) != _asked(job):
+            raise ModelUnavailable("engine vllm: a request ended without its completions")
+        return self._written(job, last)
+
+    def prepared(self, job: Job) -> tuple[list[int], dict[str, Any]]:
+        """Prompt tokens [S] and picture tensors as vLLM makes them for the model; nothing is sampled."""
+        prompt: dict[str, Any] = {"prompt_token_ids": job.token_ids, "multi_modal_data": {"image": list(job.images)}}
+        (inputs,) = self._llm.renderer.render_cmpl([prompt], skip_mm_cache=True)
+        return list(inputs["prompt_token_ids"]), dict(inputs["mm_kwargs"].get_data())
+
+    async def add_adapter(self, folder: str) -> int:
+        """Load a PEFT directory beside what is there, under a number that was never used. Raises ModelError."""
+        from vllm.exceptions import VLLMError
+        from vllm.lora.request import LoRARequest
+
+        number = next(self._numbers)
+        request = LoRARequest(f"policy-{number}", number, folder)
+        try:
+            await self._llm.add_lora(request)
+        except (VLLMError, ValueError, RuntimeError, OSError) as error:
+            raise ModelError(f"engine vllm: adapter {folder} cannot be loaded ({_line(error)})") from error
+        if number not in await self._llm.list_loras():
+            raise ModelError(f"engine vllm: adapter {folder} was taken and is not there")
+        self._adapters[number] = request
+        return number
+
+    async def remove_adapter(self, number: int) -> None:
+        """Forget an adapter that nobody asks for any more."""
+        self._adapters.pop(number)
+        await self._llm.remove_lora(number)
+
+    async def load_weights(self, source: str, revision: str) -> None:
+        """Replace all weights by those of a directory or hub id, in place. Raises ModelError."""
+        from vllm.exceptions import VLLMError
+
+        folder = _folder(source, revision)
+        try:
+            await self._llm.collective_rpc("reload_weights", kwargs={"weights_path": folder})
+        except (VLLMError, ValueError, RuntimeError, OSError) as error:
+            raise ModelError(f"engine vllm: weights {source} cannot be loaded ({_line(error)})") from error
+
+    async def label(self, weights: str) -> None:
+        """Name what is served from now on, and forget all that was computed from what was served before.
+
+        Raises ModelError when vLLM keeps its old caches or its old name.
+        """
+        await self._llm.reset_mm_cache()
+        await self._llm.reset_encoder_cache()
+        if not await self._llm.reset_prefix_cache():
+            raise ModelError("engine vllm: it kept its prefix cache; requests were under way")
+        await self._llm.update_weight_version(weights)
+        if (told := await self._llm.get_weight_version()) != weights:
+            raise ModelError(f"engine vllm: serves weights {told} instead of {weights}")
+
+    async def sleep(self) -> None:
+        """Move the weights to main memory and give up the cache. Nobody may be asking."""
+        await self._llm.sleep(level=1)
+
+    async def wake(self) -> None:
+        """Undo `sleep`."""
+        await self._llm.wake_up()
+
+    @property
+    def broken(self) -> bool:
+        """Whether its processes are gone: it answers nothing any more."""
+        return bool(self._llm.errored)
+
+    @property
+    def applies_towers(self) -> bool:
+        """Whether it applies what an adapter holds for picture tower and projector."""
+        from vllm.model_executor.model_loader.utils import get_model_cls
+
+        settings = self._llm.vllm_config.lora_config
+        able = getattr(get_model_cls(self._llm.model_config), "supports_tower_connector_lora", False)
+        return bool(settings and settings.enable_tower_connector_lora and able)
+
+    def close(self) -> None:
+        """End its processes."""
+        self._llm.shutdown(timeout=0)
+        self._watch.kill()
+
+    def _written(self, job: Job, output: Any) -> Written:
+        """Turn vLLM's output into completions; children of a request come in any order."""
+        tokenizer = self._llm.get_tokenizer()
+        outputs = sorted(output.outputs, key=lambda each: each.index)
+        if strange := {each.finish_reason for each in outputs} - {"stop", "length"}:
+            raise ModelUnavailable(f"engine vllm: a completion ended by {strange.pop()}; ask again")
+        ids = tuple(output.prompt_token_ids)
+        completions = tuple(_completion(each, len(ids), job.top_logprobs, tokenizer) for each in outputs)
+        completions *= job.n // len(completions)
+        return Written(ids, completions, frozenset(s.version for each in outputs for s in each.weight_versions or ()))
+
+
+def _prepare_environment(options: VllmOptions) -> None:
+    """Set what vLLM reads from the environment before it is imported; nothing that the user has set is changed."""
+    for name, value in {
+        "VLLM_LOGGING_LEVEL": "ERROR",
+        "VLLM_NO_USAGE_STATS": "1",
+        # replicas and trainer share the cores: each would else bind its threads to the same ones
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    }.items():
+        os.environ.setdefault(name, value)
+    os.environ["OMP_NUM_THREADS"] = str(options.threads)  # Ray has set it, to the CPUs of the replica
+
+
+def _kill_behind_us() -> "subprocess.Popen[bytes]":
+    """Have vLLM's engine killed when this process ends, however it ends: it would live on and keep the GPU.
+
+    Its workers end with it.
+    """
+    children = [str(child.pid) for child in multiprocessing.active_children()]
+    watch = ["/bin/sh", "-c", 'read _; kill -KILL "$@"', "vllm-watch", *children]
+    quiet = subprocess.DEVNULL
+    return subprocess.Popen(watch, stdin=subprocess.PIPE, stdout=quiet, stderr=quiet, start_new_session=True)
+
+
+def _asked(job: Job) -> int:
+    """Completions that vLLM is to write: greedy ones are all the same, and it refuses more than one."""
+    return job.n if job.temperature > 0 else 1
+
+
+def _sampling(job: Job) -> Any:
+    from vllm.sampling_params import RequestOutputKind, SamplingParams, StructuredOutputsParams
+
+    return SamplingParams(
+        n=_asked(job),
+        temperature=job.temperature,
+        top_p=job.top_p,
+        max_tokens=job.max_tokens,
+        seed=job.seed,
+        stop=list(job.stop) or None,
+        logprobs=job.top_logprobs or 0,
+        output_kind=RequestOutputKind.FINAL_ONLY,
+        structured_outputs=StructuredOutputsParams(json=job.reply_schema) if job.reply_schema else None,
+    )
+
+
+def _completion(output: Any, prompt_tokens: int, top: int | None, tokenizer: Any) -> Completion:
+    ids = tuple(output.token_ids)
+    chosen = tuple(float(step[token].logprob) for step, token in zip(output.logprobs, ids, strict=True))
+    told = top is not None
+    return Completion(
+        output.text,
+        ids,
+        chosen,
+        output.finish_reason == "stop",
+        prompt_tokens,
+        top_logprobs=tuple(_likeliest(step, top, tokenizer) for step in output.logprobs) if top else (),
+        tokens=tuple(tokenizer.decode([token]) for token in ids) if told else (),
+    )
+
+
+def _likeliest(step: Mapping[int, Any], top: int, tokenizer: Any) -> tuple[tuple[str, float], ...]:
+    ranked = sorted((each.rank, token, float(each.logprob)) for token, each in step.items() if each.rank <= top)
+    return tuple((tokenizer.decode([token]), logprob) for _, token, logprob in ranked[:top])
+
+
+def _checked_dtype(source: str, options: VllmOptions) -> str:
+    """What the checkpoint is stored in, as the trainer loads it. Raises ConfigError for what its class cannot do."""
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(source, revision=options.revision or None, trust_remote_code=False)
+    if options.enable_tower_connector_lora and config.model_type in MISCOUNTED:
+        raise ConfigError(
+            f"options.enable_tower_connector_lora: vLLM 0.32 counts the picture tokens of {config.model_type} wrongly "
+            "and breaks down; leave it out"
+        )
+    dtype = config.dtype or config.get_text_config().dtype
+    return str(dtype).removeprefix("torch.") if dtype else "float32"
+
+
+def _folder(source: str, revision: str) -> str:
+    if Path(source).is_dir():
+        return str(Path(source).absolute())
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        return snapshot_download(source, revision=revision or None, allow_patterns=list(WEIGHTS))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
+        raise ModelError(f"engine vllm: weights {source} are not to be had ({_line(error)})") from error
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__

@@ -1,0 +1,54 @@
+"""Rollouts of the next step while this one is trained on.
+
+They come from the policy before the update that runs beside them, so their log-probabilities are one update old. The
+ratio of the trainer's policy at the start of a step to the one that sampled (`rollout_cap`) weighs that as it weighs
+the difference between two engines; the PPO ratio still starts at 1 (decoupled PPO, arXiv 2505.24298).
+"""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+
+from dpe_ray.types import RolloutGroup
+
+RollOut = Callable[[int, int], list[RolloutGroup]]
+"""(step, policy version) -> this rank's groups of that step."""
+
+
+class Rollouts:
+    """Gives the groups of each step, rolled out when they are asked for or, with `ahead` 1, while a step is trained on.
+
+    Policies may be published only after `settle`: rollouts of a step come from one policy.
+    """
+
+    def __init__(self, roll_out: RollOut, steps: int, ahead: int) -> None:
+        self._roll_out = roll_out
+        self._steps = steps
+        self._ahead = ahead
+        self._thread = ThreadPoolExecutor(1, "rollouts")
+        self._begun: tuple[int, Future[list[RolloutGroup]]] | None = None
+
+    @contextmanager
+    def running(self) -> Iterator["Rollouts"]:
+        """Leave nothing under way behind."""
+        try:
+            yield self
+        finally:
+            self._thread.shutdown(cancel_futures=True)
+
+    def begin(self, step: int, version: int) -> None:
+        """Start the rollouts of a step under the published policy; nothing without `ahead` or behind the last step."""
+        if self._ahead and step < self._steps:
+            self._begun = step, self._thread.submit(self._roll_out, step, version)
+
+    def settle(self) -> None:
+        """Wait until nothing is under way; what broke is raised by `take`."""
+        if self._begun:
+            self._begun[1].exception()
+
+    def take(self, step: int, version: int) -> list[RolloutGroup]:
+        """Give the groups of a step: those begun, else new ones under `version`. Raises what rolling out raised."""
+        begun, self._begun = self._begun, None
+        if begun and begun[0] == step:
+            return begun[1].result()
+        return self._roll_out(step, version)

@@ -1,0 +1,80 @@
+"""A tiny random Qwen2.5-VL of the real class with its real processor, which needs torchvision."""
+
+from pathlib import Path
+
+import torch
+from train_support import WORDS
+from transformers import (
+    GenerationConfig,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen2_5_VLProcessor,
+    Qwen2VLImageProcessor,
+    Qwen2VLVideoProcessor,
+)
+
+from dpe_ray.micro.student import IMAGE, build_tokenizer
+
+MARKS = ("<|vision_start|>", "<|vision_end|>", "<|video_pad|>")
+TEMPLATE = """{%- for message in messages -%}
+<|{{ message['role'] }}|>
+{%- for part in message['content'] -%}
+{%- if part['type'] == 'image' -%}<|vision_start|><image><|vision_end|>{%- else -%}{{ part['text'] }}{%- endif -%}
+{%- endfor -%}<|end|>
+{%- endfor -%}
+{%- if add_generation_prompt -%}<|assistant|>{%- endif -%}"""
+
+
+def save_tiny_qwen(folder: Path) -> str:
+    """Write it as a Hugging Face directory; windows in its tower, m-RoPE in its decoder."""
+    tokenizer = build_tokenizer([f" {word}" for word in WORDS])
+    tokenizer.add_special_tokens({"additional_special_tokens": list(MARKS)})
+    tokenizer.chat_template = TEMPLATE
+    sizes = {"patch_size": 14, "merge_size": 2, "size": {"shortest_edge": 56 * 56, "longest_edge": 112 * 112}}
+    processor = Qwen2_5_VLProcessor(
+        image_processor=Qwen2VLImageProcessor(**sizes),
+        video_processor=Qwen2VLVideoProcessor(**sizes),
+        tokenizer=tokenizer,
+        chat_template=TEMPLATE,
+    )
+    torch.manual_seed(0)
+    model = Qwen2_5_VLForConditionalGeneration(_config(tokenizer)).eval()
+    with torch.no_grad():  # far enough apart that no rounding changes which token is likeliest
+        for parameter in model.parameters():
+            parameter.mul_(3.0 if parameter.ndim > 1 else 1.0)
+        model.lm_head.weight.mul_(8.0)
+    ends = tokenizer.eos_token_id
+    model.generation_config = GenerationConfig(eos_token_id=ends, pad_token_id=tokenizer.pad_token_id)
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return str(folder)
+
+
+def _config(tokenizer: object) -> Qwen2_5_VLConfig:
+    token = tokenizer.convert_tokens_to_ids  # type: ignore[attr-defined]
+    start, end, video, image = map(token, (*MARKS, IMAGE))
+    text = {
+        "hidden_size": 128,
+        "intermediate_size": 256,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 512,
+        "vocab_size": len(tokenizer),  # type: ignore[arg-type]
+        "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [4, 6, 6]},
+        "bos_token_id": None,
+        "eos_token_id": tokenizer.eos_token_id,  # type: ignore[attr-defined]
+    }
+    tower = {
+        "depth": 2,
+        "hidden_size": 64,
+        "num_heads": 2,
+        "intermediate_size": 128,
+        "out_hidden_size": 128,
+        "patch_size": 14,
+        "window_size": 56,
+        "fullatt_block_indexes": [1],
+    }
+    marks = {"vision_start_token_id": start, "vision_end_token_id": end}
+    tokens = {"image_token_id": image, "video_token_id": video, **marks}
+    return Qwen2_5_VLConfig(text_config=text, vision_config=tower, dtype="float32", tie_word_embeddings=False, **tokens)
