@@ -288,6 +288,8 @@ class QuotaState:
     """Reservations per cell that are under way."""
     spent: dict[str, int]
     """Teacher calls per cell that finished slots with a reservation there cost."""
+    ended: int
+    """Slots that committed or were released."""
     calls: int
     """Teacher calls that finished slots cost."""
     closed_by: str

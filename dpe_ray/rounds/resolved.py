@@ -10,6 +10,7 @@ OPERATIONAL = (
     "models.*.concurrency",
     "models.*.timeout_s",
     "models.*.retries",
+    "models.*.price.*",
     "models.*.replicas.*",
     "models.*.num_cpus",
     "models.*.num_gpus",

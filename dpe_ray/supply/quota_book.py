@@ -110,6 +110,7 @@ class Quotas:
             slots={cell: self._slots[cell] for cell in self._quotas},
             in_flight={cell: at_work[cell] for cell in self._quotas},
             spent={cell: spent[cell] for cell in self._quotas},
+            ended=len(self._spent),
             calls=sum(self._spent.values()),
             closed_by="" if is_open else self._reason(),
             over=not is_open and not any(map(self._may_commit, self._in_flight)),

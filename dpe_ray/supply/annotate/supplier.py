@@ -42,7 +42,7 @@ class AnnotateSupplier:
     async def fill(self, plan: DataPlan, wanted: Mapping[str, int], seen: AbstractSet[str]) -> Supplied:
         """As `Supplier.fill`.
 
-        Ends when no cell is open, no slot in flight can still be committed and every committed sample has arrived.
+        Ends when no cell is open, no slot in flight can still be committed and what ended has arrived.
         """
         book = await self.book(wanted)
         if self.images is None:
@@ -107,6 +107,6 @@ class _Slots:
         self.calls[slot] = max(row["calls"], self.calls.get(slot, 0))
 
     def all_of(self, state: QuotaState) -> bool:
-        """Whether supply is over and every sample that the book counts is here: it knows of them first."""
+        """Whether supply is over and all that ended is here: the book knows of slots before their rows arrive."""
         here = sum(isinstance(outcome, Candidate) for outcome in self.outcomes.values())
-        return state.over and here >= sum(state.accepted.values())
+        return state.over and here >= sum(state.accepted.values()) and len(self.outcomes) >= state.ended
