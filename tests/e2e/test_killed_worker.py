@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from threading import Thread
@@ -29,8 +29,13 @@ from dpe_ray.types import PolicyRef, Prompt, RolloutGroup, Sample, TrainResult
 
 SETTINGS = GrpoSettings(
     tuning="lora", lr=1e-3, kl=0.01, prompts_per_step=4, group_size=4, steps=5, max_tokens=6, drop_equal_groups=False,
-    lora_rank=4, lora_alpha=8, reward={"accuracy": 0.5, "format": 0.5},
+    lora_rank=4, lora_alpha=8,
 )  # fmt: skip
+LETTERS = """
+def letters(sample, completion):
+    return sum(c.isalpha() for c in completion.text) / max(1, len(completion.text))
+"""
+"""A reward that tells the rollouts of an untrained student apart."""
 KILLED_AFTER = 2
 """Steps."""
 
@@ -63,6 +68,7 @@ def served(own_ray: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pol
     """A student behind Serve, and samples to train it on."""
     folder = tmp_path_factory.mktemp("served")
     student = save_tiny_student(folder / "student")
+    (folder / "student" / "reward.py").write_text(LETTERS)
     serve_app.serve_models({"student": ModelConfig(source=student.base, engine="transformers", num_cpus=0.25)})
     return student, [prompt.sample for prompt in make_prompts(folder / "pictures", 6)]
 
@@ -71,7 +77,8 @@ def trained(served: tuple[PolicyRef, list[Sample]], folder: Path) -> TrainResult
     """Train with two workers from the student as it was."""
     student, samples = served
     pool = partial(WatchedPool, "student", str(folder / "log"))
-    updater = RayPolicyUpdater(SETTINGS, pool, str(folder / "ray"), workers=2, num_cpus=0.5)
+    settings = replace(SETTINGS, reward={f"{student.base}/reward.py:letters": 1.0})
+    updater = RayPolicyUpdater(settings, pool, str(folder / "ray"), workers=2, num_cpus=0.5)
     return asyncio.run(updater.finetune(student, samples, out=str(folder / "out"), seed=3))
 
 
