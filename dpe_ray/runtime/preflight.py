@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib.metadata import entry_points
+from importlib.util import find_spec
 from pathlib import Path
 
 import fsspec
@@ -20,6 +21,7 @@ from dpe_ray.models.prompts import PromptFile
 from dpe_ray.pool.sources import GROUP, PREFIX
 from dpe_ray.supply.tools.edit_limits import load_limits
 from dpe_ray.taxonomy import load_taxonomy
+from dpe_ray.train.tracking.trackers import TRACKERS
 
 
 @dataclass(frozen=True)
@@ -144,6 +146,8 @@ def _of_workers(config: RunConfig) -> Iterator[Finding]:
     for name, file in config.prompts.items():
         if file:
             yield _prompt(name, file)
+    for name in config.tracking.to:
+        yield _tracker(name)
     token = config.tools.search.token_env
     if token:
         yield _variable("tools.search.token_env", token, "a token of the image search")
@@ -153,6 +157,14 @@ def _of_workers(config: RunConfig) -> Iterator[Finding]:
             yield _engine(f"models.{name}", model)
         elif model.api_key_env and name in used:
             yield _variable(f"models.{name}.api_key_env", model.api_key_env, "the key of this endpoint")
+
+
+def _tracker(name: str) -> Finding:
+    package = TRACKERS[name][0]
+    if find_spec(package) is None:
+        told = f"{name} needs the package {package}, which is not installed; pip install 'dpe-ray[tracking]'"
+        return Finding("tracking.to", told, ok=False)
+    return Finding("tracking.to", f"{name} is installed")
 
 
 def _variable(key: str, name: str, content: str) -> Finding:

@@ -138,3 +138,12 @@ def test_an_endpoint_that_no_role_asks_needs_no_key(tree):
 def test_a_source_is_looked_for_as_it_is_read(tree, tmp_path, source):
     (tmp_path / "a.parquet").touch()
     assert missing(tree | {"probe": {"source": source.format(tmp_path), "size": 1}}) == []
+
+
+def test_a_tracker_whose_package_is_missing_is_told_before_the_run(tree, monkeypatch):
+    tracked = tree | {"tracking": {"to": ["tensorboard", "wandb"]}}
+    assert missing(tracked) == []
+    monkeypatch.setattr("dpe_ray.runtime.preflight.find_spec", lambda name: None if name == "wandb" else name)
+    (finding,) = missing(tracked)
+    assert "wandb needs the package wandb, which is not installed; pip install 'dpe-ray[tracking]'" in finding.found
+    assert missing(tracked, joined=True) == []
