@@ -11,6 +11,7 @@ tree is written into the run.
 | supply.py | plan, supply |
 | tools.py | tools |
 | train.py | train |
+| tracking.py | tracking |
 | run.py | the whole; budget, runtime |
 """
 
@@ -29,6 +30,7 @@ from dpe_ray.config.supply import (
     SupplyWorkers,
 )
 from dpe_ray.config.tools import EditConfig, SearchConfig, ToolsConfig
+from dpe_ray.config.tracking import TrackingConfig
 from dpe_ray.config.train import SftConfig, TrainConfig
 
 __all__ = [
@@ -56,6 +58,7 @@ __all__ = [
     "SupplyConfig",
     "SupplyWorkers",
     "ToolsConfig",
+    "TrackingConfig",
     "TrainConfig",
     "Workers",
     "load_config",

@@ -12,6 +12,7 @@ from dpe_ray.config.part import Part, Positive
 from dpe_ray.config.sets import AnswerConfig, DecisionConfig, ProbeConfig, SourceConfig, SuiteConfig
 from dpe_ray.config.supply import PlanConfig, SupplyConfig
 from dpe_ray.config.tools import ToolsConfig
+from dpe_ray.config.tracking import TrackingConfig
 from dpe_ray.config.train import TrainConfig
 
 Dollars = Annotated[float, Field(gt=0)]
@@ -92,6 +93,7 @@ class RunConfig(Part):
     supply: SupplyConfig = SupplyConfig()
     tools: ToolsConfig = ToolsConfig()
     train: TrainConfig = TrainConfig()
+    tracking: TrackingConfig = TrackingConfig()
     budget: BudgetConfig = BudgetConfig()
     runtime: RuntimeConfig = RuntimeConfig()
 

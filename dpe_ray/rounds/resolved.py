@@ -18,6 +18,7 @@ OPERATIONAL = (
     "supply.workers.*",
     "train.num_cpus",
     "budget.*",
+    "tracking.*",
     "runtime.*",
 )
 """Keys that say where and how fast a run goes, and how far, not what it asks, keeps and learns."""

@@ -30,6 +30,7 @@ from dpe_ray.types import PolicyRef
 
 if TYPE_CHECKING:
     from dpe_ray.runtime.serve_app import Served
+    from dpe_ray.train.tracking.trackers import TrackingSettings
 
 STUDENT = "student"
 STALLS = "stalls.log"
@@ -102,6 +103,19 @@ async def _told(work: Awaitable[PolicyRef], stalls: StallLines) -> None:
         await work
 
 
+def _tracking(config: RunConfig) -> "TrackingSettings":
+    from dpe_ray.train.tracking.trackers import TrackingSettings
+
+    told = config.tracking
+    return TrackingSettings(
+        told.to,
+        told.project,
+        group=config.name,
+        completions=told.completions,
+        options={str(name): given for name, given in told.options.items()},
+    )
+
+
 def _machine(
     config: RunConfig, run: RunFolder, models: Mapping[str, ModelConfig], served: Mapping[str, "Served"]
 ) -> Machine:
@@ -157,6 +171,7 @@ def _machine(
         num_cpus=train.num_cpus,
         use_gpu=train.use_gpu,
         torch_threads=config.runtime.torch_threads,
+        tracking=_tracking(config),
     )
     mapper = DataMapper(session.DATA_WORKER_CPUS)
     return Machine(mapper, door, embedder, start_book, calls, updater, publish_policy, ActorParts())

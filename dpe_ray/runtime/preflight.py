@@ -23,6 +23,7 @@ from dpe_ray.rounds.ledger import STUDENT
 from dpe_ray.runtime.vllm_rules import require_here, require_options, require_trainable
 from dpe_ray.supply.tools.edit_limits import load_limits
 from dpe_ray.taxonomy import load_taxonomy
+from dpe_ray.train.tracking.trackers import TRACKERS
 from dpe_ray.train.user_reward import check_reward
 
 
@@ -161,6 +162,8 @@ def _of_workers(config: RunConfig) -> Iterator[Finding]:
     for name, file in config.prompts.items():
         if file:
             yield _prompt(name, file)
+    for name in config.tracking.to:
+        yield _tracker(name)
     token = config.tools.search.token_env
     if token:
         yield _variable("tools.search.token_env", token, "a token of the image search")
@@ -172,6 +175,14 @@ def _of_workers(config: RunConfig) -> Iterator[Finding]:
             yield _engine(f"models.{name}", model)
         elif model.api_key_env and name in used:
             yield _variable(f"models.{name}.api_key_env", model.api_key_env, "the key of this endpoint")
+
+
+def _tracker(name: str) -> Finding:
+    package = TRACKERS[name][0]
+    if find_spec(package) is None:
+        told = f"{name} needs the package {package}, which is not installed; pip install 'dpe-ray[tracking]'"
+        return Finding("tracking.to", told, ok=False)
+    return Finding("tracking.to", f"{name} is installed")
 
 
 def _variable(key: str, name: str, content: str) -> Finding:

@@ -7,8 +7,10 @@ the next step runs, and goes on from there after a restart, with as many workers
 import os
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from contextlib import closing
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import ray.train
@@ -21,8 +23,11 @@ from dpe_ray.ports import RolloutPool
 from dpe_ray.runtime.daemon import in_daemon
 from dpe_ray.runtime.serve_route import last_line
 from dpe_ray.train.accepts import usable
+from dpe_ray.train.metrics import Metrics
 from dpe_ray.train.settings import ChainSettings, GrpoSettings, Settings, SftSettings
-from dpe_ray.types import PolicyRef, Prompt, Sample, TrainResult
+from dpe_ray.train.tracking.trackers import TrackingSettings
+from dpe_ray.train.tracking.tracking import Tracking, Untold
+from dpe_ray.types import PolicyRef, Prompt, RolloutGroup, Sample, TrainResult
 
 DEATHS = 2
 """Of workers in one training, after each of which all start anew; preempted nodes are not counted."""
@@ -51,6 +56,7 @@ class TrainWork:
     out: str
     seed: int
     torch_threads: int
+    tracking: TrackingSettings
 
 
 @dataclass(frozen=True)
@@ -69,14 +75,24 @@ class RayPolicyUpdater:
     use_gpu: bool = False
     torch_threads: int = 1
     """Per worker."""
+    tracking: TrackingSettings = field(default_factory=TrackingSettings)
+    """Who is told of the steps. Name, folder and config are those of each training."""
 
     async def finetune(self, policy: PolicyRef, samples: Sequence[Sample], *, out: str, seed: int) -> TrainResult:
         """As `PolicyUpdater.finetune`. Raises the worker's own DpeError, or ClusterError when Ray could not go on."""
         prompts = tuple(answer_prompt(sample) for sample in samples)
         for stage in self.settings.stages:
             usable(stage, prompts)  # what no worker could train on must not cost their start
-        work = TrainWork(policy, prompts, self.open_pool, self.settings, os.path.abspath(out), seed, self.torch_threads)
+        out = os.path.abspath(out)
+        tracking = self._tracking_of(out)
+        work = TrainWork(policy, prompts, self.open_pool, self.settings, out, seed, self.torch_threads, tracking)
         return await in_daemon(partial(self._fit, work))
+
+    def _tracking_of(self, out: str) -> TrackingSettings:
+        """Beside the policy, under the name of the folder that holds both."""
+        place = Path(out).parent
+        name = f"{self.tracking.group}-{place.name}"
+        return replace(self.tracking, name=name, folder=str(place / "tracking"), config=asdict(self.settings))
 
     def _fit(self, work: TrainWork) -> TrainResult:
         # Ray Train would move every worker into a folder of its own, and relative paths with it.
@@ -127,16 +143,23 @@ def train_on_worker(config: dict[str, Any]) -> TrainResult:
     work: TrainWork = config["work"]
     torch.set_num_threads(work.torch_threads)
     logging.disable_progress_bar()  # a bar per saved step would fill the driver's console
-    return finetune(
-        work.policy,
-        work.prompts,
-        work.open_pool(),
-        work.settings.on(str(get_device())),
-        out=work.out,
-        seed=work.seed,
-        world=distributed_world(),
-        on_step=lambda step, metrics: ray.train.report({"step": step, **metrics}),
-    )
+    world = distributed_world()
+    with closing(Tracking(work.tracking) if world.rank == 0 else Untold()) as tracking:
+
+        def on_step(step: int, metrics: Metrics, groups: Sequence[RolloutGroup]) -> None:
+            tracking.log(step, metrics, groups)
+            ray.train.report({"step": step, **metrics})
+
+        return finetune(
+            work.policy,
+            work.prompts,
+            work.open_pool(),
+            work.settings.on(str(get_device())),
+            out=work.out,
+            seed=work.seed,
+            world=world,
+            on_step=on_step,
+        )
 
 
 def _own_error(error: BaseException) -> DpeError:

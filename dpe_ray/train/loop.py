@@ -2,7 +2,7 @@
 
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import lru_cache
 
@@ -14,7 +14,7 @@ from dpe_ray.ports import RolloutPool
 from dpe_ray.seeds import child_seed
 from dpe_ray.train.batching import permute_rewards
 from dpe_ray.train.checkpoints import Progress, StepFolders
-from dpe_ray.train.metrics import Metrics, rollout_metrics
+from dpe_ray.train.metrics import OnStep, ignore_step, rollout_metrics
 from dpe_ray.train.reward import PARTS, Part, Rubric, rubric_of
 from dpe_ray.train.settings import GrpoSettings, SftSettings
 from dpe_ray.train.trainer import GrpoTrainer
@@ -32,7 +32,7 @@ def train(
     seed: int,
     world: World | None = None,
     parts: Mapping[str, Part] = PARTS,
-    on_step: Callable[[int, Metrics], None] = lambda step, metrics: None,
+    on_step: OnStep = ignore_step,
 ) -> TrainResult:
     """Train on `prompts` and leave a Hugging Face or PEFT directory at `out`, which all ranks and engines must see.
 
@@ -69,7 +69,7 @@ def train(
             metrics |= watch.laps | {"step_time_s": watch.total, "tokens_per_s": tokens / watch.total}
             progress = Progress(current, (*progress.metrics, metrics))
             folders.commit(progress)
-            on_step(step + 1, metrics)
+            on_step(step + 1, metrics, groups)
 
         folders.finish()
         _publish(pool, folders.final, world, settings.device)

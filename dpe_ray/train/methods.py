@@ -3,19 +3,17 @@
 import json
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
 from dpe_ray.ports import RolloutPool
 from dpe_ray.train import loop, sft_loop
 from dpe_ray.train.accepts import usable
-from dpe_ray.train.metrics import Metrics
+from dpe_ray.train.metrics import OnStep, ignore_step
 from dpe_ray.train.settings import ChainSettings, Settings, SftSettings
 from dpe_ray.train.world import World
 from dpe_ray.types import PolicyRef, Prompt, TrainResult, content_id
-
-OnStep = Callable[[int, Metrics], None]
 
 
 def finetune(
@@ -27,7 +25,7 @@ def finetune(
     out: str,
     seed: int,
     world: World | None = None,
-    on_step: OnStep = lambda step, metrics: None,
+    on_step: OnStep = ignore_step,
 ) -> TrainResult:
     """Train as the settings say; arguments, and how a killed run goes on, are those of `loop.train`.
 
@@ -77,7 +75,7 @@ def _chain(
         out=out,
         seed=seed,
         world=world,
-        on_step=lambda step, metrics: on_step(done + step, metrics),
+        on_step=lambda step, metrics, groups: on_step(done + step, metrics, groups),
     )
     if world.rank == 0:
         file.unlink()

@@ -1,6 +1,6 @@
 """What a rollout batch looked like, over all ranks, under TRL's names."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from statistics import stdev
 
 from dpe_ray.train.advantage import equal_rewards
@@ -8,6 +8,12 @@ from dpe_ray.train.world import World
 from dpe_ray.types import RolloutGroup
 
 Metrics = dict[str, float]
+OnStep = Callable[[int, Metrics, Sequence[RolloutGroup]], None]
+"""Told, on every rank, the number of finished steps, the last one's metrics, and this rank's rollouts of it."""
+
+
+def ignore_step(step: int, metrics: Metrics, groups: Sequence[RolloutGroup]) -> None:
+    """An `OnStep` that does nothing."""
 
 
 def rollout_metrics(groups: Sequence[RolloutGroup], parts: Sequence[str], world: World, device: str) -> Metrics:

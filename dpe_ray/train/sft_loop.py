@@ -3,7 +3,7 @@
 import logging
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from dpe_ray.ports import RolloutPool
 from dpe_ray.train.checkpoints import Progress, StepFolders
 from dpe_ray.train.logprobs import prompt_inputs
 from dpe_ray.train.loop import Stopwatch, chosen, trainable
-from dpe_ray.train.metrics import Metrics
+from dpe_ray.train.metrics import OnStep, ignore_step
 from dpe_ray.train.rationales import with_rationales
 from dpe_ray.train.settings import SftSettings
 from dpe_ray.train.sft_trainer import SftTrainer
@@ -35,7 +35,7 @@ def train(
     out: str,
     seed: int,
     world: World | None = None,
-    on_step: Callable[[int, Metrics], None] = lambda step, metrics: None,
+    on_step: OnStep = ignore_step,
 ) -> TrainResult:
     """Train on the completions of the prompts' samples; leaves a Hugging Face or PEFT directory at `out`.
 
@@ -67,7 +67,7 @@ def train(
             progress = Progress(policy, (*progress.metrics, metrics))
             if (step + 1) % settings.save_every == 0:
                 folders.commit(progress)
-            on_step(step + 1, metrics)
+            on_step(step + 1, metrics, ())
 
         folders.finish()
         folders.remove_steps()

@@ -172,3 +172,12 @@ def test_deepspeed_is_looked_for_where_a_backend_needs_it(tree, monkeypatch, ins
     assert [finding.what for finding in found] == ["train.backend"] * missed
     assert all("pip install 'dpe-ray[deepspeed]'" in finding.found for finding in found)
     assert missing(tree | {"train": {"backend": "zero3"}}, joined=True) == []
+
+
+def test_a_tracker_whose_package_is_missing_is_told_before_the_run(tree, monkeypatch):
+    tracked = tree | {"tracking": {"to": ["tensorboard", "wandb"]}}
+    assert missing(tracked) == []
+    monkeypatch.setattr("dpe_ray.runtime.preflight.find_spec", lambda name: None if name == "wandb" else name)
+    (finding,) = missing(tracked)
+    assert "wandb needs the package wandb, which is not installed; pip install 'dpe-ray[tracking]'" in finding.found
+    assert missing(tracked, joined=True) == []

@@ -71,7 +71,7 @@ def test_metrics_have_their_names_and_are_finite(student: PolicyRef, tmp_path: P
         settings,
         out=str(tmp_path / "out"),
         seed=0,
-        on_step=lambda step, metrics: seen.append(step),
+        on_step=lambda step, *_: seen.append(step),
     )
     assert seen == [1, 2]
     assert set(result.metrics[0]) == {

@@ -24,9 +24,7 @@ CHAIN = ChainSettings(SFT, GRPO)
 def test_chain_runs_sft_then_grpo_whose_reference_is_the_policy_after_sft(student: PolicyRef, tmp_path: Path) -> None:
     prompts, pool, steps = make_prompts(tmp_path, 8), LocalPool(student), []
     out = tmp_path / "out"
-    result = finetune(
-        student, prompts, pool, CHAIN, out=str(out), seed=0, on_step=lambda step, metrics: steps.append(step)
-    )
+    result = finetune(student, prompts, pool, CHAIN, out=str(out), seed=0, on_step=lambda step, *_: steps.append(step))
     assert steps == [1, 2, 3, 4]
     assert ["reward" in step for step in result.metrics] == [False, False, True, True]
     assert result.metrics[0]["grad_norm"] > 0
@@ -49,7 +47,7 @@ def test_a_chain_that_died_in_grpo_does_not_repeat_sft(student: PolicyRef, tmp_p
     with pytest.raises(ConnectionError):
         finetune(student, prompts, Dying(student), CHAIN, out=out, seed=0)
     result = finetune(
-        student, prompts, LocalPool(student), CHAIN, out=out, seed=0, on_step=lambda step, metrics: seen.append(step)
+        student, prompts, LocalPool(student), CHAIN, out=out, seed=0, on_step=lambda step, *_: seen.append(step)
     )
     assert seen == [3, 4]
     assert len(result.metrics) == 4

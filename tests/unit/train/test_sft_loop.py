@@ -71,7 +71,7 @@ class Killed(Exception):
 def test_a_killed_run_goes_on_from_its_last_checkpoint_and_ends_the_same(student: PolicyRef, tmp_path: Path) -> None:
     prompts, seen = make_prompts(tmp_path, 7, RATIONALE), []
 
-    def die(step: int, metrics: dict[str, float]) -> None:
+    def die(step, *_) -> None:
         if step == 4:
             raise Killed
 
@@ -79,7 +79,7 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint_and_ends_the_same(student
     with pytest.raises(Killed):
         train(student, prompts, LocalPool(student), SETTINGS, out=out, seed=0, on_step=die)
     resumed = train(
-        student, prompts, LocalPool(student), SETTINGS, out=out, seed=0, on_step=lambda step, metrics: seen.append(step)
+        student, prompts, LocalPool(student), SETTINGS, out=out, seed=0, on_step=lambda step, *_: seen.append(step)
     )
     straight = run(student, prompts, tmp_path / "straight")
     assert seen == [5, 6]
@@ -92,7 +92,7 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint_and_ends_the_same(student
 def test_checkpoints_of_another_run_are_not_taken_up(student: PolicyRef, tmp_path: Path) -> None:
     prompts = make_prompts(tmp_path, 7)
 
-    def die(step: int, metrics: dict[str, float]) -> None:
+    def die(step, *_) -> None:
         if step == 4:
             raise Killed
 

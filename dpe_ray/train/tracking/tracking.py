@@ -1,0 +1,56 @@
+"""All trackers of a training behind one."""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+
+from dpe_ray.train.tracking.shown import shown_of
+from dpe_ray.train.tracking.trackers import TRACKERS, LinesTracker, Tracker, TrackingSettings
+from dpe_ray.types import RolloutGroup
+
+log = logging.getLogger(__name__)
+
+
+class Tracking:
+    """Tells every tracker of the settings. One that fails is left out from then on: it must not end a training."""
+
+    def __init__(self, settings: TrackingSettings) -> None:
+        self._settings = settings
+        self._trackers: dict[str, Tracker] = {}
+        self._open("files", LinesTracker)
+        for name in settings.to:
+            self._open(name, TRACKERS[name][1])
+
+    def log(self, step: int, metrics: Mapping[str, float], groups: Sequence[RolloutGroup]) -> None:
+        """Tell the metrics of a finished step, counted from 1, and some of its completions."""
+        shown = shown_of(groups, self._settings.completions, step)
+        if shown:
+            self._each(lambda tracker: tracker.show(step, shown))
+        self._each(lambda tracker: tracker.log(step, metrics))
+
+    def close(self) -> None:
+        """Write what is held back."""
+        self._each(lambda tracker: tracker.close())
+
+    def _open(self, name: str, make: Callable[[TrackingSettings], Tracker]) -> None:
+        try:
+            self._trackers[name] = make(self._settings)
+        except Exception:  # recording border: whatever a tracker's package raises, the training goes on
+            log.exception("tracking: %s cannot be opened; this training is not told to it", name)
+
+    def _each(self, tell: Callable[[Tracker], None]) -> None:
+        for name, tracker in list(self._trackers.items()):
+            try:
+                tell(tracker)
+            except Exception:  # recording border: whatever a tracker's package raises, the training goes on
+                log.exception("tracking: %s fails and is left out from now on", name)
+                del self._trackers[name]
+
+
+class Untold:
+    """Tracking of the ranks that tell nobody."""
+
+    def log(self, step: int, metrics: Mapping[str, float], groups: Sequence[RolloutGroup]) -> None:
+        """Do nothing."""
+
+    def close(self) -> None:
+        """Do nothing."""
