@@ -1,5 +1,6 @@
 """The training loop under Ray Train."""
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
