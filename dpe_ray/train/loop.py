@@ -58,10 +58,8 @@ def train(
     publish = partial(_publish, pool, rolling, world, settings.device)
     with StepFolders(out, key, policy, trainer, settings.tuning, world) as folders, rolling:
         progress = folders.resume()
-        if settings.rollouts_ahead and (done := len(progress.metrics)):  # what was under way when the run was killed
-            before = folders.policy_of(done - 1) if done > 1 else policy
-            publish(before)
-            rolling.begin(done, before.version)
+        if settings.rollouts_ahead and progress.metrics:
+            _begin_again(rolling, publish, folders.before(progress), len(progress.metrics))
         publish(progress.policy)
 
         for step in range(len(progress.metrics), settings.steps):
@@ -165,6 +163,12 @@ def _check(share: int, world: World) -> None:
         raise TrainingError("no prompts to train on; look at what supply accepted")
     if share < world.size:
         raise TrainingError(f"{share} prompts a step for {world.size} workers; lower train.workers")
+
+
+def _begin_again(rolling: Rollouts, publish: Callable[[PolicyRef], None], before: PolicyRef, step: int) -> None:
+    """Begin the rollouts that were under way when the run was killed, from the policy that they came from."""
+    publish(before)
+    rolling.begin(step, before.version)
 
 
 def _publish(pool: RolloutPool, rolling: Rollouts, world: World, device: str, policy: PolicyRef) -> None:
