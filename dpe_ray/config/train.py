@@ -123,6 +123,9 @@ class TrainConfig(Part):
     rollouts: Literal["serve", "local"] = "serve"
     """serve: from the replicas of the student. local: from an engine in each training worker, set up as the student;
     nothing is sent, and a worker holds the weights twice."""
+    rollouts_ahead: Literal[0, 1] = 0
+    """1: the rollouts of the next step are sampled while this one is trained on, from the policy before its update;
+    `rollout_ratio` weighs the difference. For engines with processors or GPUs of their own."""
     num_cpus: Annotated[float, Field(gt=0)] = 1.0
     """CPUs per training worker."""
     use_gpu: bool = False

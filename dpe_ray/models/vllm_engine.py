@@ -202,10 +202,23 @@ class VllmEngine:
         ids, theirs = self._core.prepared(Job(self._tokens(turns), (image,), 1, 0.0, 1.0, 1, None))
         if ids != ours["input_ids"][0].tolist():
             raise ModelError("engine vllm: its prompt tokens differ from the trainer's; the processors do not agree")
-        pixels, shown = ours["pixel_values"], theirs["pixel_values"]
-        shown = shown.reshape(pixels.shape) if shown.numel() == pixels.numel() else shown
-        if shown.shape != pixels.shape or not bool((shown == pixels.to(shown.dtype)).all()):
+        if not same_pixels(ours["pixel_values"], theirs["pixel_values"], self._processor.image_processor):
             raise ModelError("engine vllm: its pixels differ from the trainer's; the processors do not agree")
+
+
+def same_pixels(ours: Any, theirs: Any, settings: Any) -> bool:
+    """Whether two tensors show the same picture; `settings` holds the `image_mean` and `image_std` of `ours`.
+
+    vLLM shows some models bytes and leaves it to them to scale them: then `ours` is scaled back, channels first.
+    """
+    if theirs.numel() != ours.numel():
+        return False
+    theirs = theirs.reshape(ours.shape)
+    if theirs.is_floating_point():
+        return bool((theirs == ours.to(theirs.dtype)).all())
+    mean, std = (ours.new_tensor(each)[:, None] for each in (settings.image_mean, settings.image_std))
+    channels = ours.reshape(len(ours), len(mean), -1)
+    return bool((((channels * std + mean) * 255).round() == theirs.reshape(channels.shape)).all())
 
 
 def inexact(logprobs_mode: str, temperature: float, top_p: float) -> str:

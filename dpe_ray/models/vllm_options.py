@@ -84,6 +84,8 @@ class VllmOptions(Part):
         args |= {name: getattr(self, name) for name in (*same, "logprobs_mode")}
         optional = {"max_model_len": self.max_model_len, "max_num_batched_tokens": self.max_num_batched_tokens}
         args |= {name: value for name, value in optional.items() if value}
+        if on_cpu:
+            args["enable_chunked_prefill"] = False  # a seeded request whose prompt is cut breaks vLLM's CPU workers
         if cache_gb:
             args["kv_cache_memory_bytes"] = int(cache_gb * _BYTES_PER_GB)
         if self.max_lora_rank:

@@ -29,6 +29,10 @@ def require_trainable(options: VllmOptions, train: TrainConfig) -> None:
     """Raise ConfigError where the student's engine could not serve what this training makes."""
     if train.tuning == "lora":
         _require_adapter(options, train)
+    if options.sleep and train.rollouts_ahead:
+        raise ConfigError(
+            "train.rollouts_ahead: 1 rolls out while it trains, and options.sleep gives the GPU back then"
+        )
     if problem := inexact(options.logprobs_mode, train.temperature, train.top_p):
         raise ConfigError(f"train: {problem}")
 

@@ -5,9 +5,9 @@ ratio of the trainer's policy at the start of a step to the one that sampled (`r
 the difference between two engines; the PPO ratio still starts at 1 (decoupled PPO, arXiv 2505.24298).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from typing import Self
 
 from dpe_ray.types import RolloutGroup
 
@@ -18,7 +18,8 @@ RollOut = Callable[[int, int], list[RolloutGroup]]
 class Rollouts:
     """Gives the groups of each step, rolled out when they are asked for or, with `ahead` 1, while a step is trained on.
 
-    Policies may be published only after `settle`: rollouts of a step come from one policy.
+    Policies may be published only after `settle`: rollouts of a step come from one policy. As a context: its end waits
+    for what is under way.
     """
 
     def __init__(self, roll_out: RollOut, steps: int, ahead: int) -> None:
@@ -28,13 +29,11 @@ class Rollouts:
         self._thread = ThreadPoolExecutor(1, "rollouts")
         self._begun: tuple[int, Future[list[RolloutGroup]]] | None = None
 
-    @contextmanager
-    def running(self) -> Iterator["Rollouts"]:
-        """Leave nothing under way behind."""
-        try:
-            yield self
-        finally:
-            self._thread.shutdown(cancel_futures=True)
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._thread.shutdown(cancel_futures=True)
 
     def begin(self, step: int, version: int) -> None:
         """Start the rollouts of a step under the published policy; nothing without `ahead` or behind the last step."""

@@ -97,6 +97,11 @@ class StepFolders:
         """Name the policy that `write` leaves."""
         return self._at(self._folder(step), (self._start.version + 1) * VERSIONS_PER_ROUND + step)
 
+    def before(self, progress: Progress) -> PolicyRef:
+        """Name the policy before the last finished step: its folder stays until the step after is committed."""
+        done = len(progress.metrics)
+        return self.policy_of(done - 1) if done > 1 else self._start
+
     def commit(self, progress: Progress) -> None:
         """Make a step the one to go on from; the one committed before it stays, older ones go.
 

@@ -4,7 +4,7 @@ import random
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import torch
 
@@ -12,6 +12,7 @@ from dpe_ray.errors import TrainingError
 from dpe_ray.models.policy import LoadedPolicy, load_policy
 from dpe_ray.ports import RolloutPool
 from dpe_ray.seeds import child_seed
+from dpe_ray.train.ahead import Rollouts
 from dpe_ray.train.batching import permute_rewards
 from dpe_ray.train.checkpoints import Progress, StepFolders
 from dpe_ray.train.metrics import OnStep, ignore_step, rollout_metrics
@@ -48,22 +49,29 @@ def train(
     _check(share, world)
     trainer = GrpoTrainer(trainable(policy, settings, seed), settings, world)
     key = content_id([(p.sample.id, p.text) for p in prompts], asdict(policy), asdict(settings), seed)
-    with StepFolders(out, key, policy, trainer, settings.tuning, world) as folders:
+
+    def groups_of(step: int, version: int) -> list[RolloutGroup]:
+        batch = world.share([prompts[index] for index in chosen(len(prompts), share, step, seed)])
+        return roll_out(pool, batch, settings, version, child_seed(seed, step, world.rank))
+
+    rolling = Rollouts(groups_of, settings.steps, settings.rollouts_ahead)
+    publish = partial(_publish, pool, rolling, world, settings.device)
+    with StepFolders(out, key, policy, trainer, settings.tuning, world) as folders, rolling:
         progress = folders.resume()
-        _publish(pool, progress.policy, world, settings.device)
+        if settings.rollouts_ahead and progress.metrics:
+            _begin_again(rolling, publish, folders.before(progress), len(progress.metrics))
+        publish(progress.policy)
 
         for step in range(len(progress.metrics), settings.steps):
             watch = Stopwatch()
-            batch = [prompts[index] for index in chosen(len(prompts), share, step, seed)]
-            groups = roll_out(
-                pool, world.share(batch), settings, progress.policy.version, child_seed(seed, step, world.rank)
-            )
+            groups = rolling.take(step, progress.policy.version)
+            rolling.begin(step + 1, progress.policy.version)
             groups = scored(groups, rubric, settings.permute_rewards, child_seed(seed, step))
             watch.lap("rollout_s")
             metrics = rollout_metrics(groups, list(rubric.weights), world, settings.device) | trainer.step(groups)
             watch.lap("update_s")
             current = folders.write(step + 1)
-            _publish(pool, current, world, settings.device)
+            publish(current)
             watch.lap("publish_s")
             tokens = metrics["completions/mean_length"] * share * settings.group_size
             metrics |= watch.laps | {"step_time_s": watch.total, "tokens_per_s": tokens / watch.total}
@@ -72,7 +80,7 @@ def train(
             on_step(step + 1, metrics, groups)
 
         folders.finish()
-        _publish(pool, folders.final, world, settings.device)
+        publish(folders.final)
         folders.remove_steps()
     return TrainResult(folders.final, settings.steps, progress.metrics)
 
@@ -157,8 +165,16 @@ def _check(share: int, world: World) -> None:
         raise TrainingError(f"{share} prompts a step for {world.size} workers; lower train.workers")
 
 
-def _publish(pool: RolloutPool, policy: PolicyRef, world: World, device: str) -> None:
-    """Rank 0 publishes; the others go on when it has."""
+def _begin_again(rolling: Rollouts, publish: Callable[[PolicyRef], None], before: PolicyRef, step: int) -> None:
+    """Begin the rollouts that were under way when the run was killed, from the policy that they came from."""
+    publish(before)
+    rolling.begin(step, before.version)
+
+
+def _publish(pool: RolloutPool, rolling: Rollouts, world: World, device: str, policy: PolicyRef) -> None:
+    """Rank 0 publishes when nobody rolls out any more; the others go on when it has."""
+    rolling.settle()
+    world.wait(device)
     if world.rank == 0:
         pool.publish(policy)
     world.wait(device)

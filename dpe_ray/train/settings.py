@@ -62,6 +62,8 @@ class GrpoSettings:
     """Of a reward function, per completion."""
     permute_rewards: bool = False
     """Control experiment: shuffle the rewards within each group, so that nothing can be learned."""
+    rollouts_ahead: int = 0
+    """1: the next step is rolled out while this one is trained on."""
     micro_batch: int = 64
     """Sequences per forward pass."""
     shared_prefix: str = "auto"

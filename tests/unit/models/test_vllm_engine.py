@@ -10,7 +10,7 @@ from dpe_ray.errors import ModelError
 from dpe_ray.models import vllm_engine
 from dpe_ray.models.policy import load_processor, render
 from dpe_ray.models.vllm_core import Written
-from dpe_ray.models.vllm_engine import VllmEngine, inexact
+from dpe_ray.models.vllm_engine import VllmEngine, inexact, same_pixels
 from dpe_ray.types import Completion, PolicyRef
 
 SAMPLED = {"group_size": 2, "temperature": 1.0, "top_p": 1.0, "max_tokens": 4, "seed": 0}
@@ -160,6 +160,18 @@ def test_an_engine_that_shows_the_model_other_pixels_does_not_start(make, monkey
     monkeypatch.setitem(WRONG, "by", torch.tensor(0.01))
     with pytest.raises(ModelError, match="its pixels differ from the trainer's"):
         make()
+
+
+def test_bytes_that_a_model_scales_itself_are_the_same_picture():
+    class Settings:
+        image_mean, image_std = [0.5, 0.4, 0.3], [0.2, 0.3, 0.4]
+
+    theirs = torch.randint(0, 256, (6, 3 * 2 * 4 * 4), dtype=torch.uint8)
+    mean, std = (torch.tensor(each)[:, None] for each in (Settings.image_mean, Settings.image_std))
+    ours = ((theirs.reshape(6, 3, -1) / 255 - mean) / std).reshape(6, -1)
+    assert same_pixels(ours, theirs, Settings)
+    assert not same_pixels(ours, theirs.roll(1, 0), Settings)
+    assert not same_pixels(ours, theirs[1:], Settings)
 
 
 @pytest.mark.parametrize(("mode", "temperature", "top_p", "exact"), [

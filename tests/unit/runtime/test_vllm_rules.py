@@ -40,6 +40,7 @@ def test_a_run_that_vllm_can_serve_passes(tree):
     ({"max_lora_rank": 0}, {}, "options.max_lora_rank is 0"),
     ({}, {"method": "sft", "sft": {"projector_lr": 2e-5}}, "train.sft.projector_lr"),
     ({}, {"method": "chain", "sft": {"projector_lr": 2e-5}}, "train.sft.projector_lr"),
+    ({"sleep": True}, {"rollouts_ahead": 1}, "train.rollouts_ahead: 1 rolls out while it trains"),
     ({}, {"temperature": 0.7}, "temperature 0.7 needs options.logprobs_mode: processed_logprobs"),
     ({"logprobs_mode": "processed_logprobs"}, {"top_p": 0.99}, "top_p 0.99 needs options.logprobs_mode: raw_logprobs"),
 ])  # fmt: skip

@@ -7,7 +7,7 @@ from dpe_ray.train.ahead import Rollouts
 
 def test_without_ahead_every_step_is_rolled_out_when_asked_for():
     asked = []
-    with Rollouts(lambda *call: asked.append(call) or list(call), steps=3, ahead=0).running() as rollouts:
+    with Rollouts(lambda *call: asked.append(call) or list(call), steps=3, ahead=0) as rollouts:
         for step in range(3):
             assert rollouts.take(step, 10 + step) == [step, 10 + step]
             rollouts.begin(step + 1, 10 + step)
@@ -17,7 +17,7 @@ def test_without_ahead_every_step_is_rolled_out_when_asked_for():
 
 def test_ahead_the_next_step_comes_from_the_policy_before_the_update_and_none_behind_the_end():
     asked = []
-    with Rollouts(lambda *call: asked.append(call) or list(call), steps=3, ahead=1).running() as rollouts:
+    with Rollouts(lambda *call: asked.append(call) or list(call), steps=3, ahead=1) as rollouts:
         taken = []
         for step in range(3):
             taken.append(rollouts.take(step, step))
@@ -36,7 +36,7 @@ def test_rollouts_run_beside_the_update_and_settle_waits_for_them():
             done.append(step)
         return []
 
-    with Rollouts(roll_out, steps=2, ahead=1).running() as rollouts:
+    with Rollouts(roll_out, steps=2, ahead=1) as rollouts:
         rollouts.take(0, 0)
         rollouts.begin(1, 0)
         assert done == []
@@ -51,7 +51,7 @@ def test_what_breaks_ahead_is_raised_by_the_step_that_needs_it():
             raise RuntimeError("no replica")
         return []
 
-    with Rollouts(roll_out, steps=3, ahead=1).running() as rollouts:
+    with Rollouts(roll_out, steps=3, ahead=1) as rollouts:
         rollouts.take(0, 0)
         rollouts.begin(1, 0)
         rollouts.settle()
@@ -60,6 +60,6 @@ def test_what_breaks_ahead_is_raised_by_the_step_that_needs_it():
 
 
 def test_a_step_that_was_not_begun_is_rolled_out_anew():
-    with Rollouts(lambda *call: list(call), steps=9, ahead=1).running() as rollouts:
+    with Rollouts(lambda *call: list(call), steps=9, ahead=1) as rollouts:
         rollouts.begin(3, 2)
         assert rollouts.take(4, 7) == [4, 7]

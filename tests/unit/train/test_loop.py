@@ -133,6 +133,50 @@ def test_a_killed_run_goes_on_from_its_last_step_and_ends_the_same(student: Poli
         assert [m[name] for m in resumed.metrics] == pytest.approx([m[name] for m in straight.metrics], abs=1e-6)
 
 
+AHEAD = replace(SETTINGS, rollouts_ahead=1, drop_equal_groups=False)
+
+
+def test_ahead_every_step_but_the_first_comes_from_the_policy_before_the_last_update(
+    student: PolicyRef, tmp_path: Path
+) -> None:
+    pool = VersionPool(student)
+    result = train(student, prompts_in(tmp_path), pool, AHEAD, out=str(tmp_path / "out"), seed=1)
+    first = pool.published[1].version
+    assert pool.rolled == [0, 0, *range(first, first + AHEAD.steps - 2)]
+    assert result.metrics[0]["logprob_gap"] < 1e-4
+    assert all(step["logprob_gap"] > 1e-4 for step in result.metrics[1:])
+
+
+def test_a_run_that_rolls_out_ahead_and_is_killed_ends_the_same(student: PolicyRef, tmp_path: Path) -> None:
+    prompts, out = prompts_in(tmp_path), str(tmp_path / "killed")
+    with pytest.raises(ConnectionError):
+        train(student, prompts, DyingPool(student, 4), AHEAD, out=out, seed=0)
+    resumed = train(student, prompts, LocalPool(student), AHEAD, out=out, seed=0)
+    straight = train(student, prompts, LocalPool(student), AHEAD, out=str(tmp_path / "straight"), seed=0)
+    for name in ("reward", "loss", "grad_norm", "logprob_gap"):
+        assert [m[name] for m in resumed.metrics] == pytest.approx([m[name] for m in straight.metrics], abs=1e-6)
+
+
+def test_a_student_learns_from_rollouts_ahead(student: PolicyRef, tmp_path: Path) -> None:
+    settings = replace(AHEAD, tuning="lora", lr=1e-2, steps=12)
+    result = train(student, prompts_in(tmp_path), LocalPool(student), settings, out=str(tmp_path / "out"), seed=1)
+    history = [metrics["reward"] for metrics in result.metrics]
+    assert sum(history[-3:]) / 3 > sum(history[:3]) / 3 + 0.1, history
+
+
+class VersionPool(LocalPool):
+    """Writes down which policy every rollout batch came from."""
+
+    def __init__(self, policy: PolicyRef) -> None:
+        super().__init__(policy)
+        self.rolled: list[int] = []
+
+    def rollout(self, prompts: Sequence[Prompt], **settings: object) -> list[RolloutGroup]:
+        groups = super().rollout(prompts, **settings)  # type: ignore[arg-type]
+        self.rolled.append(groups[0].policy_version)
+        return groups
+
+
 def test_steps_of_another_run_are_not_taken_up(student: PolicyRef, tmp_path: Path) -> None:
     prompts, out = prompts_in(tmp_path), str(tmp_path / "out")
     with pytest.raises(ConnectionError):
