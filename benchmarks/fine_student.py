@@ -152,6 +152,6 @@ def followed(task: Task, text: str) -> Told | None:
     return told if text.endswith(f"answer: {told.value}") else None
 
 
-def _progress(step: int, metrics: dict[str, float]) -> None:
+def _progress(step: int, metrics: dict[str, float], _: object) -> None:
     if step % 20 == 0:
         print(f"update {step}: loss {metrics['loss']:.3f}", flush=True)

@@ -4,6 +4,7 @@ All raise PoolError without a place; who reads the file puts file and row before
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,9 @@ from dpe_ray.types import Answer, AnswerKind
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 MOST_OPTIONS = len(LETTERS)
+_ESCAPE = re.compile(r"\\ud[89a-f]", re.IGNORECASE)
+_GROUPED = re.compile(r"[-+]?[$\u20ac\u00a3\u00a5]?\d{1,3}(,\d{3})+(\.\d+)?")
+"""1,234 and $1,200.50"""
 
 
 def json_object(line: bytes | str) -> Mapping[str, Any]:
@@ -22,16 +26,30 @@ def json_object(line: bytes | str) -> Mapping[str, Any]:
     except (ValueError, RecursionError) as error:
         raise PoolError(f"is no JSON ({error})") from error
     if not isinstance(row, dict):
-        raise PoolError("is no JSON object")
+        raise PoolError("is no JSON object; a line holds one, from { to }")
+    if _ESCAPE.search(line if isinstance(line, str) else line.decode(errors="replace")):
+        _require_characters(json.dumps(row, ensure_ascii=False))
     return row
 
 
 def text_of(row: Mapping[str, Any], key: str) -> str:
     """A text or number as text. Raises PoolError when it is missing, empty or something else."""
     value = row.get(key)
-    if not isinstance(value, str | int | float) or isinstance(value, bool) or not str(value).strip():
+    if value is None or not str(value).strip():
         raise PoolError(f"{key} is missing or empty")
-    return str(value).strip()
+    if not isinstance(value, str | int | float) or isinstance(value, bool):
+        raise PoolError(f"{key} must be a text or a number, not {json.dumps(value, default=str)[:40]}")
+    _require_characters(text := str(value).strip())
+    return text
+
+
+def _require_characters(text: str) -> None:
+    """JSON can write half of a character, which no file and no endpoint takes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        half = f"\\u{ord(text[error.start]):04x}"
+        raise PoolError(f"holds {half}, which is half of a character; write the text anew") from error
 
 
 def list_of(row: Mapping[str, Any], key: str) -> list[Any]:
@@ -76,7 +94,8 @@ def _kind(kind: str, value: str, options: Sequence[str]) -> AnswerKind:
             raise PoolError(f"kind {kind!r} is none of {', '.join(AnswerKind)}") from error
     if options:
         return AnswerKind.CHOICE
-    return AnswerKind.NUMBER if value == only_number(value) else AnswerKind.TEXT
+    plain = value == only_number(value) or _GROUPED.fullmatch(value)
+    return AnswerKind.NUMBER if plain else AnswerKind.TEXT
 
 
 def _letter(value: str, options: Sequence[str]) -> str:

@@ -48,6 +48,23 @@ def test_diagnose_shows_how_many_answers_rules_cannot_decide(
     assert [cell.strip() for cell in line.split("│")[1:-1]][:5] == ["map", "1", "0", "0", "1"]
 
 
+def test_diagnose_says_where_it_cannot_write(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "log.jsonl").write_text(json.dumps(ROW | {"response": "B"}))
+    (tmp_path / "taken").write_text("a file")
+    code, _, err = said(
+        capsys, "diagnose", "--responses", str(tmp_path / "log.jsonl"), "--out", str(tmp_path / "taken")
+    )
+    assert code == 1
+    assert re.search(r"--out .*taken: cannot be written .*give a folder", " ".join(err.split()))
+
+
+def test_a_categorys_name_does_not_steer_the_terminal(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "log.jsonl").write_text(json.dumps(ROW | {"category": "map\x1b[2J", "response": "B"}))
+    code, out, _ = said(capsys, "diagnose", "--responses", str(tmp_path / "log.jsonl"), "--out", str(tmp_path / "out"))
+    assert code == 0
+    assert "\x1b[2J" not in out
+
+
 def test_the_help_of_diagnose_names_every_key_that_it_reads(capsys: pytest.CaptureFixture[str]) -> None:
     _, out, _ = said(capsys, "diagnose", "--help")
     for key in ("id", "options", "category", "subject", "skills", "kind", "aliases", "tolerance"):

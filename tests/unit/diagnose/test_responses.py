@@ -101,3 +101,26 @@ def test_no_file_and_no_response_say_so(tmp_path: Path) -> None:
         list(read_responses(tmp_path / "gone.jsonl"))
     with pytest.raises(PoolError, match="no response to diagnose"):
         diagnose_responses([])
+
+
+@pytest.mark.parametrize("key", ["question", "response", "category", "answer"])
+def test_half_of_a_character_is_refused_where_it_stands(tmp_path: Path, key: str) -> None:
+    with pytest.raises(PoolError, match=r"line 2: .*holds \\ud800, which is half of a character"):
+        list(read_responses(write(tmp_path, {}, {"options": [], key: "a\ud800b"})))
+
+
+def test_a_whole_character_behind_the_basic_plane_is_a_character(tmp_path: Path) -> None:
+    assert len(list(read_responses(write(tmp_path, {"question": "Who painted \U0001f600?"})))) == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"), [("1,234", "1234"), ("$1,200.50", "1200.5 dollars"), ("12,345,678", "12345678")]
+)
+def test_a_reference_with_its_thousands_apart_is_a_number(tmp_path: Path, answer: str, said: str) -> None:
+    (response,) = read_responses(write(tmp_path, {"options": [], "answer": answer, "response": said}))
+    assert response.graded().verdict.correct
+
+
+def test_a_value_of_the_wrong_type_is_not_called_missing(tmp_path: Path) -> None:
+    with pytest.raises(PoolError, match="answer must be a text or a number, not true"):
+        list(read_responses(write(tmp_path, {"answer": True})))
