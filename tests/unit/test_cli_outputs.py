@@ -54,7 +54,7 @@ def test_diagnose_says_where_it_cannot_write(capsys: pytest.CaptureFixture[str],
     code, _, err = said(
         capsys, "diagnose", "--responses", str(tmp_path / "log.jsonl"), "--out", str(tmp_path / "taken")
     )
-    assert code == 1
+    assert code == 2
     assert re.search(r"--out .*taken: cannot be written .*give a folder", " ".join(err.split()))
 
 
