@@ -181,6 +181,7 @@ class VllmCore:
     def close(self) -> None:
         """End its processes."""
         self._llm.shutdown(timeout=0)
+        self._llm = None  # its finaliser complains when the interpreter is gone
         self._watch.kill()
 
     def _written(self, job: Job, output: Any) -> Written:
