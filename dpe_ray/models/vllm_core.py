@@ -7,52 +7,17 @@ import itertools
 import multiprocessing
 import os
 import subprocess
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from dpe_ray.errors import BadRequest, ConfigError, ModelError, ModelUnavailable
+from dpe_ray.models.vllm_job import Job, Written, asked, sampling_params, written
 from dpe_ray.models.vllm_options import VllmOptions
-from dpe_ray.types import Completion
 
 WEIGHTS = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model")
 """What a hub's repository must give."""
 MISCOUNTED = ("llava",)
 """Model types whose tower sees a class token that vLLM's `get_mm_lora_token_counts` leaves out."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """One prompt and how to sample from it."""
-
-    token_ids: list[int]
-    """[S'] one placeholder per image."""
-    images: tuple[Image.Image, ...]
-    n: int
-    temperature: float
-    """0 is greedy."""
-    top_p: float
-    max_tokens: int
-    seed: int | None
-    stop: tuple[str, ...] = ()
-    top_logprobs: int | None = None
-    """Alternatives to tell per token; 0: the texts of the tokens alone, None: neither."""
-    reply_schema: dict[str, Any] | None = None
-
-
-@dataclass(frozen=True)
-class Written:
-    """What came of a job."""
-
-    prompt_ids: tuple[int, ...]
-    """[S] as vLLM saw them, image tokens expanded."""
-    completions: tuple[Completion, ...]
-    """[n]"""
-    weights: frozenset[str]
-    """Labels of the weights that vLLM sampled the tokens from."""
 
 
 class VllmCore:
@@ -92,7 +57,7 @@ class VllmCore:
         last = None
         try:
             stream = self._llm.generate(
-                prompt, _sampling(job), f"request-{next(self._numbers)}", lora_request=self._adapters.get(adapter)
+                prompt, sampling_params(job), f"request-{next(self._numbers)}", lora_request=self._adapters.get(adapter)
             )
             async for output in stream:
                 last = output
@@ -102,9 +67,9 @@ class VllmCore:
             if isinstance(error.__cause__, ValueError):  # what its processors refuse comes wrapped
                 raise BadRequest(f"engine vllm: {_line(error.__cause__)}") from error
             raise ModelUnavailable(f"engine vllm: {_line(error)}; see the replica's log") from error
-        if last is None or len(last.outputs) != _asked(job):
+        if last is None or len(last.outputs) != asked(job):
             raise ModelUnavailable("engine vllm: a request ended without its completions")
-        return self._written(job, last)
+        return written(job, last, self._llm.get_tokenizer())
 
     def prepared(self, job: Job) -> tuple[list[int], dict[str, Any]]:
         """Prompt tokens [S] and picture tensors as vLLM makes them for the model; nothing is sampled."""
@@ -181,18 +146,8 @@ class VllmCore:
     def close(self) -> None:
         """End its processes."""
         self._llm.shutdown(timeout=0)
+        self._llm = None  # its finaliser complains when the interpreter is gone
         self._watch.kill()
-
-    def _written(self, job: Job, output: Any) -> Written:
-        """Turn vLLM's output into completions; children of a request come in any order."""
-        tokenizer = self._llm.get_tokenizer()
-        outputs = sorted(output.outputs, key=lambda each: each.index)
-        if strange := {each.finish_reason for each in outputs} - {"stop", "length"}:
-            raise ModelUnavailable(f"engine vllm: a completion ended by {strange.pop()}; ask again")
-        ids = tuple(output.prompt_token_ids)
-        completions = tuple(_completion(each, len(ids), job.top_logprobs, tokenizer) for each in outputs)
-        completions *= job.n // len(completions)
-        return Written(ids, completions, frozenset(s.version for each in outputs for s in each.weight_versions or ()))
 
 
 def _prepare_environment(options: VllmOptions) -> None:
@@ -216,47 +171,6 @@ def _kill_behind_us() -> "subprocess.Popen[bytes]":
     watch = ["/bin/sh", "-c", 'read _; kill -KILL "$@"', "vllm-watch", *children]
     quiet = subprocess.DEVNULL
     return subprocess.Popen(watch, stdin=subprocess.PIPE, stdout=quiet, stderr=quiet, start_new_session=True)
-
-
-def _asked(job: Job) -> int:
-    """Completions that vLLM is to write: greedy ones are all the same, and it refuses more than one."""
-    return job.n if job.temperature > 0 else 1
-
-
-def _sampling(job: Job) -> Any:
-    from vllm.sampling_params import RequestOutputKind, SamplingParams, StructuredOutputsParams
-
-    return SamplingParams(
-        n=_asked(job),
-        temperature=job.temperature,
-        top_p=job.top_p,
-        max_tokens=job.max_tokens,
-        seed=job.seed,
-        stop=list(job.stop) or None,
-        logprobs=job.top_logprobs or 0,
-        output_kind=RequestOutputKind.FINAL_ONLY,
-        structured_outputs=StructuredOutputsParams(json=job.reply_schema) if job.reply_schema else None,
-    )
-
-
-def _completion(output: Any, prompt_tokens: int, top: int | None, tokenizer: Any) -> Completion:
-    ids = tuple(output.token_ids)
-    chosen = tuple(float(step[token].logprob) for step, token in zip(output.logprobs, ids, strict=True))
-    told = top is not None
-    return Completion(
-        output.text,
-        ids,
-        chosen,
-        output.finish_reason == "stop",
-        prompt_tokens,
-        top_logprobs=tuple(_likeliest(step, top, tokenizer) for step in output.logprobs) if top else (),
-        tokens=tuple(tokenizer.decode([token]) for token in ids) if told else (),
-    )
-
-
-def _likeliest(step: Mapping[int, Any], top: int, tokenizer: Any) -> tuple[tuple[str, float], ...]:
-    ranked = sorted((each.rank, token, float(each.logprob)) for token, each in step.items() if each.rank <= top)
-    return tuple((tokenizer.decode([token]), logprob) for _, token, logprob in ranked[:top])
 
 
 def _checked_dtype(source: str, options: VllmOptions) -> str:

@@ -15,7 +15,8 @@ from dpe_ray.models.policy import Turn, chat_text, load_processor, render_turns
 from dpe_ray.models.sampling import check_request, rollout_seeds
 from dpe_ray.models.turnstile import Turnstile
 from dpe_ray.models.vllm_adapter import require_served
-from dpe_ray.models.vllm_core import Job, VllmCore, Written
+from dpe_ray.models.vllm_core import VllmCore
+from dpe_ray.models.vllm_job import Job, Written
 from dpe_ray.models.vllm_options import VllmOptions, require_vllm
 from dpe_ray.ports import EngineRequest
 from dpe_ray.types import Completion, PolicyRef, Prompt, Rollout, RolloutGroup

@@ -13,8 +13,8 @@ from dpe_ray.errors import BadRequest, ConfigError, ModelError
 from dpe_ray.models.images import decode, read_bytes
 from dpe_ray.models.policy import load_policy, render
 from dpe_ray.models.transformers_engine import TransformersEngine
-from dpe_ray.models.vllm_core import Job
 from dpe_ray.models.vllm_engine import VllmEngine
+from dpe_ray.models.vllm_job import Job
 from dpe_ray.ports import EngineRequest
 from dpe_ray.train.batching import collate, training_sequences
 from dpe_ray.train.logprobs import CompletionLogprobs

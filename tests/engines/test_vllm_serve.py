@@ -38,7 +38,8 @@ def url(ray_session: None, student: str) -> Iterator[str]:
 
 def vllm_processes() -> list[psutil.Process]:
     """That this Ray started."""
-    return [child for child in psutil.Process().children(recursive=True) if "VLLM::" in " ".join(child.cmdline())]
+    children = psutil.Process().children(recursive=True)
+    return [each for each in children if "VLLM::" in " ".join(each.as_dict(["cmdline"])["cmdline"] or ())]
 
 
 def check_gone(processes: list[psutil.Process]) -> None:

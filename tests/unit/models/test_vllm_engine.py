@@ -9,8 +9,8 @@ import torch
 from dpe_ray.errors import ModelError
 from dpe_ray.models import vllm_engine
 from dpe_ray.models.policy import load_processor, render
-from dpe_ray.models.vllm_core import Written
 from dpe_ray.models.vllm_engine import VllmEngine, inexact, same_pixels
+from dpe_ray.models.vllm_job import Written
 from dpe_ray.types import Completion, PolicyRef
 
 SAMPLED = {"group_size": 2, "temperature": 1.0, "top_p": 1.0, "max_tokens": 4, "seed": 0}
