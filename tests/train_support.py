@@ -38,7 +38,9 @@ def make_prompt(folder: Path, index: int, question: str = "how many red square")
     """A question about a picture of its own."""
     file = folder / f"{index}.png"
     file.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (64, 64), (20 * index % 256, 100, 50)).save(file)
+    part = file.with_suffix(f".{os.getpid()}.png")
+    Image.new("RGB", (64, 64), (20 * index % 256, 100, 50)).save(part)
+    part.replace(file)  # ranks make the same pictures at the same time
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
     image = ImageRef(digest, "0" * 16, 64, 64, "image/png", str(file))
     sample = Sample((image,), question, Answer(AnswerKind.TEXT, "red"), category="natural_scene")
