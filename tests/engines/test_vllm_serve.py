@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -43,9 +44,19 @@ def vllm_processes() -> list[psutil.Process]:
 
 
 def check_gone(processes: list[psutil.Process]) -> None:
-    """They end within half a minute."""
-    _, alive = psutil.wait_procs(processes, timeout=30)
-    assert not alive
+    """They end within half a minute; whoever inherits them may leave them as zombies."""
+    deadline = time.monotonic() + 30
+    while (left := [each for each in processes if lives(each)]) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert not left
+
+
+def lives(process: psutil.Process) -> bool:
+    """Neither gone nor a zombie."""
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def tokens(groups: list[RolloutGroup]) -> list[tuple[int, ...]]:
