@@ -3,10 +3,12 @@
 import hashlib
 import hmac
 import http.client
+import random
 import socket
 import time
 import urllib.error
 import urllib.request
+from contextlib import suppress
 from dataclasses import dataclass
 
 from dpe_ray.errors import ClusterError, ConfigError
@@ -16,6 +18,8 @@ EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 """All addresses of a machine, and the one of them by which it reaches itself."""
 _CLOSED = "closed"
 """A door that no key opens: no digest reads so."""
+_OURS = range(20_000, 32_000)
+"""Below the ports that a system hands out by itself: some seconds pass until Serve listens."""
 _READY_S = 60.0
 
 
@@ -64,6 +68,15 @@ def free_port(host: str, port: int) -> int:
 
     Serve itself would share a port that another Serve listens on, and each would get some of the other's requests.
     """
+    if port:
+        return _bound(host, port)
+    for drawn in random.SystemRandom().sample(_OURS, 20):
+        with suppress(ClusterError):
+            return _bound(host, drawn)
+    return _bound(host, 0)
+
+
+def _bound(host: str, port: int) -> int:
     try:
         with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # one that was left a moment ago is free
