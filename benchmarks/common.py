@@ -72,7 +72,9 @@ def write(name: str, result: Mapping[str, Any]) -> Path:
     """benchmarks/results/NAME.json, with the command that made it."""
     path = Path(__file__).parent / "results" / f"{name}.json"
     path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps({"command": " ".join(sys.argv), **result}, indent=2) + "\n")
+    command = [Path(word).name if word.startswith("/") else word for word in sys.argv[1:]]  # places are the machine's
+    told = {"command": " ".join([f"benchmarks/{Path(sys.argv[0]).name}", *command])}
+    path.write_text(json.dumps({**told, **result}, indent=2) + "\n")
     return path
 
 

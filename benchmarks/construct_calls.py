@@ -90,10 +90,15 @@ def told(made: SupplierYield) -> dict[str, float]:
 
 async def _filled(supplier: ConstructSupplier | AnnotateSupplier, cells: Sequence[str], samples: int) -> SupplierYield:
     quota = -(-samples // len(cells))
-    plan = DataPlan(tuple(CellPlan(*cell.split("/"), 1 / len(cells), quota, "") for cell in cells), quota * len(cells))
+    plan = DataPlan(tuple(CellPlan(*_split(cell), 1 / len(cells), quota, "") for cell in cells), quota * len(cells))
     made: Supplied = await supplier.fill(plan, plan.quotas, frozenset())
     return SupplierYield(made.proposed, len(made.samples), made.calls)
 
 
 async def _book(wanted: Mapping[str, int]) -> QuotaBook:
     return Quotas(wanted, SLOTS_PER_SAMPLE, 10**9)
+
+
+def _split(cell: str) -> tuple[str, str]:
+    category, _, skill = cell.partition("/")
+    return category, skill

@@ -1,6 +1,6 @@
 """Whether the answer that we read is the answer that was given: on recorded answers of GPT-4o to MMMU-Pro.
 
-    python benchmarks/extraction.py [../shared/data]
+    python benchmarks/extraction.py FOLDER
 
 The folder holds `mmmu_pro_gpt4o_standard10_{cot,direct}.jsonl` (github.com/MMMU-Benchmark/MMMU, commit bb0b95a,
 mmmu-pro/output, Apache-2.0), each row with the letter that their own parser took. Counted is how often ours is equal,
@@ -40,7 +40,7 @@ class Read(NamedTuple):
 def main() -> None:
     """Print agreement and tally, write the JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("data", type=Path, nargs="?", default=Path("../shared/data"))
+    parser.add_argument("data", type=Path, help="folder of mmmu_pro_*.jsonl")
     folder = parser.parse_args().data
     files = {name: read(folder / f"mmmu_pro_gpt4o_standard10_{name}.jsonl") for name in ("cot", "direct")}
     rows = {name: agreement(list(reads.values())) for name, reads in files.items()}

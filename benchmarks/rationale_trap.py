@@ -14,6 +14,7 @@ from pathlib import Path
 from statistics import fmean
 
 import common
+from equal_budget_world import EnginePool
 
 from dpe_ray.grading.prompt import answer_prompt
 from dpe_ray.grading.rules import grade
@@ -21,28 +22,12 @@ from dpe_ray.micro.sources import materialise, student
 from dpe_ray.models.transformers_engine import TransformersEngine
 from dpe_ray.pool.images import ImageStore
 from dpe_ray.pool.samples import read_samples
-from dpe_ray.ports import RolloutPool
 from dpe_ray.train.methods import finetune
 from dpe_ray.train.reward import answer_format
 from dpe_ray.train.settings import SftSettings
-from dpe_ray.types import PolicyRef, Prompt, RolloutGroup, Sample
+from dpe_ray.types import PolicyRef, Sample
 
 LESSONS, ITEMS, MAX_TOKENS = 512, 480, 40
-
-
-class EnginePool(RolloutPool):
-    """Rollouts from an engine in this process."""
-
-    def __init__(self, engine: TransformersEngine) -> None:
-        self.engine = engine
-
-    def rollout(self, prompts: list[Prompt], **settings: object) -> list[RolloutGroup]:
-        """As `RolloutPool.rollout`."""
-        return self.engine.rollout(prompts, **settings)
-
-    def publish(self, policy: PolicyRef) -> None:
-        """As `RolloutPool.publish`."""
-        self.engine.load_policy(policy)
 
 
 def main() -> None:

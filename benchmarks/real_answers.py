@@ -1,6 +1,6 @@
 """How close 200 of a real model's answers come to what all 1,730 say.
 
-    python benchmarks/real_answers.py [--data FOLDER] [--draws 400] [--seed 0]
+    python benchmarks/real_answers.py --data FOLDER [--draws 400] [--seed 0]
 
 FOLDER holds GPT-4o's recorded answers to MMMU-Pro with ten options, with (cot) and without (direct) a rationale:
 mmmu-pro/output of MMMU-Benchmark/MMMU, commit bb0b95a, Apache-2.0. Categories come from the image kinds by
@@ -40,7 +40,7 @@ Errors = tuple[float, float, float]
 def main() -> None:
     """Measure both files, print the table, write the JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path(__file__).resolve().parents[2] / "shared" / "data")
+    parser.add_argument("--data", type=Path, required=True, help="folder of mmmu_pro_*.jsonl")
     parser.add_argument("--draws", type=int, default=400)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()

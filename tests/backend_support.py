@@ -1,9 +1,11 @@
 """Two processes that train with a backend, and one that does the same alone, for the tests of backends."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +106,41 @@ def small_chunks(rows: int = 5):
         yield
     finally:
         logprobs.LOGITS_AT_ONCE = before
+
+
+TUNINGS = ("full", "lora")
+Ranks = list[dict[str, Any]]
+"""What every piece of work came to, by rank."""
+
+
+def on_both_ranks(backends: Sequence[str], student: PolicyRef, folder: Path) -> Ranks:
+    """GRPO and SFT with every backend and every tuning."""
+    works: dict[str, Work] = {}
+    for backend, tuning in product(backends, TUNINGS):
+        works[f"grpo-{backend}-{tuning}"] = partial(updated, replace(SETTINGS, backend=backend, tuning=tuning))
+        works[f"sft-{backend}-{tuning}"] = partial(tuned, replace(SFT, backend=backend, tuning=tuning))
+    return on_two_ranks(works, student, folder)
+
+
+def assert_update_of_one_process(
+    ranks: Ranks, backends: Sequence[str], tuning: str, student: PolicyRef, folder: Path
+) -> None:
+    """Every backend made, in as many forward passes on both ranks, the update of one process."""
+    with small_chunks():
+        alone = updated(replace(SETTINGS, tuning=tuning), student, folder, World())
+    for backend in backends:
+        ours = [rank[f"grpo-{backend}-{tuning}"] for rank in ranks]
+        assert [rank.forwards for rank in ours] == [FORWARDS, FORWARDS], backend
+        assert_same_updates(ours, alone)
+
+
+def assert_files_of_one_process(
+    ranks: Ranks, backends: Sequence[str], tuning: str, student: PolicyRef, folder: Path
+) -> None:
+    """Every backend left the weights of one process."""
+    alone = tuned(replace(SFT, tuning=tuning), student, folder, World())
+    for backend in backends:
+        assert_same_files([rank[f"sft-{backend}-{tuning}"] for rank in ranks], alone)
 
 
 def on_two_ranks(works: dict[str, Work], student: PolicyRef, folder: Path) -> list[dict[str, Any]]:
