@@ -307,8 +307,8 @@ class Place:
     """Among the places that the cell ever had in this run, from 0: two slots of a cell are to look elsewhere."""
 
 
-class QuotaBook(Protocol):
-    """The one owner of the quotas of a supply stage. All workers ask it; nobody else counts.
+class SlotBook(Protocol):
+    """What a slot asks, and where it tells how it ended.
 
     Rows are delivered at least once, so everything is keyed by slot: one that runs again is told what it was told
     before, which lets the journal answer it, and what it committed stays.
@@ -332,10 +332,6 @@ class QuotaBook(Protocol):
         """
         ...
 
-    async def restore(self, places: Mapping[int, Place], numbers: Mapping[str, int]) -> None:
-        """Before the first slot: what slots were assigned before an interruption, and the first free number by cell."""
-        ...
-
     async def commit(self, slot: int, key: str, calls: int) -> str:
         """A sample passed where its slot had reserved; `key` tells equal samples, `calls` is what the slot cost.
 
@@ -353,4 +349,12 @@ class QuotaBook(Protocol):
 
     async def state(self) -> QuotaState:
         """A snapshot."""
+        ...
+
+
+class QuotaBook(SlotBook, Protocol):
+    """The one owner of the quotas of a supply stage: nobody else counts."""
+
+    async def restore(self, places: Mapping[int, Place], numbers: Mapping[str, int]) -> None:
+        """Before the first slot: what slots were assigned before an interruption, and the first free number by cell."""
         ...

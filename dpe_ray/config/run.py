@@ -66,6 +66,10 @@ class RuntimeConfig(Part):
     """Per process."""
     object_store_mb: Positive = 256
     """Only for a Ray that this run starts itself."""
+    deterministic: bool = False
+    """The outcome is that of any other run of this config, whatever ends first and however often it is killed: supply
+    works in waves, and models of this run answer requests one by one. Costs time; for engine transformers on CPUs, and
+    teachers that answer equal requests equally."""
 
 
 class RunConfig(Part):
@@ -154,6 +158,24 @@ class RunConfig(Part):
             names = [name for name in (self.model_of(role), painter) if name]
             if limits.usd is not None and all(self.models[name].price == free for name in names):
                 raise ValueError(f"budget.roles.{role}.usd: no price; set models.{names[-1]}.price")
+        return self
+
+    @model_validator(mode="after")
+    def _can_repeat(self) -> Self:
+        """What depends on which answer comes first cannot be promised to repeat."""
+        if not self.runtime.deterministic:
+            return self
+        budget, workers = self.budget, self.train.workers
+        by_arrival = {
+            f"models.{name}.engine vllm batches by arrival": model.engine == "vllm" for name, model in self.models.items()
+        } | {
+            "budget.tokens, budget.usd and budget.roles end by arrival; bound budget.teacher_calls": bool(
+                budget.tokens or budget.usd or budget.roles
+            ),
+            f"train.workers may change; give one number, as in workers: {workers.max}": workers.min != workers.max,
+        }
+        if told := next((told for told, found in by_arrival.items() if found), ""):
+            raise ValueError(f"runtime.deterministic: {told}")
         return self
 
     def model_of(self, role: str) -> str:

@@ -21,7 +21,14 @@ from dpe_ray.models.sampling import check_request, rollout_seeds
 from dpe_ray.ports import EngineRequest
 from dpe_ray.types import Completion, PolicyRef, Prompt, Rollout, RolloutGroup
 
-_DEFAULTS: dict[str, Any] = {"threads": 1, "max_sequences": 256, "window_ms": 4, "device": "cpu", "revision": ""}
+_DEFAULTS: dict[str, Any] = {
+    "threads": 1,
+    "max_sequences": 256,
+    "window_ms": 4,
+    "one_by_one": False,
+    "device": "cpu",
+    "revision": "",
+}
 _Place = tuple["asyncio.Task[list[list[Completion]]]", int]
 """The batch a request went into, and its index there."""
 
@@ -30,8 +37,8 @@ class TransformersEngine:
     """An Engine, and a RolloutPool's worker. Log-probabilities are those of `decoding.decode`.
 
     Options: `threads` of torch in this process, `max_sequences` decoded at once, `window_ms` of silence that close a
-    batch, `device`, `revision` of a hub id. Seeded requests repeat up to rounding: which others share their batch moves
-    logits by ~1e-7.
+    batch, `one_by_one` for requests that share no batch, `device`, `revision` of a hub id. Seeded requests repeat up to
+    rounding, since which others share their batch moves logits by ~1e-7; one by one they repeat exactly.
     """
 
     def __init__(self, source: str, options: dict[str, Any]) -> None:
@@ -148,7 +155,8 @@ class TransformersEngine:
 
     async def _run_batches(self) -> None:
         while self._waiting:
-            await self._silence()
+            if not self._options["one_by_one"]:
+                await self._silence()
             jobs, places = self._take()
             batch = asyncio.create_task(asyncio.to_thread(self._decode_locked, jobs))
             for index, place in enumerate(places):
@@ -165,7 +173,7 @@ class TransformersEngine:
         self._waiting = [(job, place) for job, place in self._waiting if not place.done()]  # callers that left
         rows = count = 0
         for job, _ in self._waiting:
-            if rows and rows + job.n > self._options["max_sequences"]:
+            if rows and (self._options["one_by_one"] or rows + job.n > self._options["max_sequences"]):
                 break
             rows, count = rows + job.n, count + 1
         taken, self._waiting = self._waiting[:count], self._waiting[count:]

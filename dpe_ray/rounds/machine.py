@@ -23,8 +23,8 @@ class Machine:
     """(role, journal stage, policy version) -> door; the role `student` is the policy that is trained."""
     embedder: Callable[[str], EmbedderDoor]
     """Entry of `models` -> door to its embeddings."""
-    book: Callable[[dict[str, int], float, int], QuotaBook]
-    """(quotas, slots per sample, teacher calls) -> a new book."""
+    book: Callable[[dict[str, int], float, int, int], QuotaBook]
+    """(quotas, slots per sample, teacher calls, those that a slot may take) -> a new book."""
     calls: CallBudget
     """What the doors of the teacher's roles keep to."""
     updater: PolicyUpdater

@@ -3,6 +3,7 @@
 import math
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from itertools import islice
 
 from dpe_ray.config import RunConfig, TrainConfig
@@ -22,6 +23,7 @@ from dpe_ray.supply.annotate.slot import ROLES as SLOT_ROLES
 from dpe_ray.supply.annotate.supplier import AnnotateSupplier
 from dpe_ray.supply.construct.order import OrderConfig
 from dpe_ray.supply.construct.supplier import ConstructSupplier
+from dpe_ray.supply.quota_book import CALLS_PER_SLOT
 from dpe_ray.supply.supplier import Supplied, Supplier
 from dpe_ray.types import DataPlan, ImageRef, Need, PolicyRef, Rejection
 
@@ -55,7 +57,7 @@ class Suppliers:
         async def book(wanted: Mapping[str, int]) -> QuotaBook:
             await grant(self._machine.calls, self._run, config, stage)
             # the planner's door keeps to the budget; slots go on without it, and cost nothing then
-            book = self._machine.book(dict(wanted), settings.slots_per_sample, sys.maxsize)
+            book = self._machine.book(dict(wanted), settings.slots_per_sample, sys.maxsize, CALLS_PER_SLOT)
             return lines.watch("construct", book)
 
         return ConstructSupplier(
@@ -93,31 +95,35 @@ class Suppliers:
         slots = round(plan.total * settings.slots_per_sample)
         tools = make_tools(config, self._run, self._sets, self._machine.calls, stage)
         roles = (*SLOT_ROLES, *ACQUIRING) if tools else SLOT_ROLES
-        places = read_places(self._run, index) if tools else Places()
+        repeats = config.runtime.deterministic
+        places = self._places(index) if tools else Places()
+        slot = SlotConfig(
+            doors={role: self._machine.door(role, stage, policy.version) for role in roles},
+            contamination=self._sets.held_out,
+            round=index,
+            policy_version=policy.version,
+            seed=child_seed(config.seed, "supply", index),
+            attempts=settings.attempts,
+            solves=settings.solves,
+            dissent=settings.dissent,
+            pass_rate=settings.pass_rate,
+            pass_rate_samples=settings.pass_rate_samples,
+            by_example=by_example(plan, config.train),
+            answer_tokens=config.answer.max_tokens,
+            prompts=config.prompts,
+            tools=tools,
+        )
 
         async def book(wanted: Mapping[str, int]) -> QuotaBook:
             left = await grant(self._machine.calls, self._run, config, stage)
-            return lines.watch("annotate", self._machine.book(dict(wanted), settings.slots_per_sample, left))
+            # where arrival must decide nothing, no slot of a wave may meet the end of the budget
+            each = slot.most_calls if repeats else CALLS_PER_SLOT
+            return lines.watch("annotate", self._machine.book(dict(wanted), settings.slots_per_sample, left, each))
 
         return AnnotateSupplier(
             None if tools else self._progress.begin(index),
             slots,
-            SlotConfig(
-                doors={role: self._machine.door(role, stage, policy.version) for role in roles},
-                contamination=self._sets.held_out,
-                round=index,
-                policy_version=policy.version,
-                seed=child_seed(config.seed, "supply", index),
-                attempts=settings.attempts,
-                solves=settings.solves,
-                dissent=settings.dissent,
-                pass_rate=settings.pass_rate,
-                pass_rate_samples=settings.pass_rate_samples,
-                by_example=by_example(plan, config.train),
-                answer_tokens=config.answer.max_tokens,
-                prompts=config.prompts,
-                tools=tools,
-            ),
+            slot,
             book,
             self._machine.mapper,
             self._workers,
@@ -125,7 +131,14 @@ class Suppliers:
             settings.workers.labels,
             places.of_slots,
             places.numbers,
+            in_waves=repeats,
         )
+
+    def _places(self, index: int) -> Places:
+        """What slots that begin with a cell had before. A run that repeats gives an interrupted round its own again."""
+        if self._config.runtime.deterministic:
+            return replace(read_places(self._run, index - 1), of_slots={})
+        return read_places(self._run, index)
 
 
 def by_example(plan: DataPlan, train: TrainConfig) -> frozenset[str]:

@@ -76,9 +76,9 @@ class ActorCalls:
         await _ask(self.actor, "spend", role, allowance, tokens, usd)
 
 
-def start_book(quotas: dict[str, int], slots_per_sample: float, calls: int) -> ActorBook:
+def start_book(quotas: dict[str, int], slots_per_sample: float, calls: int, calls_per_slot: int) -> ActorBook:
     """Put a new `Quotas` into an actor; it ends when the last handle is gone."""
-    return ActorBook(owner(Quotas).remote(quotas, slots_per_sample, calls))
+    return ActorBook(owner(Quotas).remote(quotas, slots_per_sample, calls, calls_per_slot))
 
 
 def start_calls() -> ActorCalls:

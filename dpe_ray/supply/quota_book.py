@@ -18,8 +18,11 @@ class Quotas:
     under way. A slot may want more than was expected: the `CallBudget` bounds what it gets.
     """
 
-    def __init__(self, quotas: Mapping[str, int], slots_per_sample: float, calls: int) -> None:
+    def __init__(
+        self, quotas: Mapping[str, int], slots_per_sample: float, calls: int, calls_per_slot: int = CALLS_PER_SLOT
+    ) -> None:
         """Start empty; a cell is exhausted after quota x `slots_per_sample` slots, `calls` is the budget."""
+        self._calls_per_slot = calls_per_slot
         self._quotas = dict(quotas)
         self._caps = {cell: math.ceil(quota * slots_per_sample) for cell, quota in quotas.items()}
         self._budget = calls
@@ -43,7 +46,7 @@ class Quotas:
     async def begin(self, slot: int) -> tuple[str, ...]:
         """As `QuotaBook.begin`."""
         if slot not in self._offered:
-            promised = CALLS_PER_SLOT * len(self._in_flight)
+            promised = self._calls_per_slot * len(self._in_flight)
             self._is_closed = self._is_closed or self._is_spent(promised)
             self._offered[slot] = self._open()
         cells = self._offered[slot]
@@ -130,7 +133,7 @@ class Quotas:
         return () if self._is_spent() else self._unfilled()
 
     def _is_spent(self, promised: int = 0) -> bool:
-        return self._is_closed or sum(self._spent.values()) + promised + CALLS_PER_SLOT > self._budget
+        return self._is_closed or sum(self._spent.values()) + promised + self._calls_per_slot > self._budget
 
     def _unfilled(self) -> tuple[str, ...]:
         wanted = self._wanted()

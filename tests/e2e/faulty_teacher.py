@@ -19,8 +19,10 @@ from dpe_ray.models.openai_api import engine_request, read_chat
 from dpe_ray.models.openai_reply import chat_reply, error_body
 from dpe_ray.ports import EngineRequest
 
-SHARES = {"refused": 0.02, "failed": 0.02, "hung": 0.01, "broken": 0.01}
-"""429, 500, a time-out, and an answer cut in the middle."""
+SHARES = {"refused": 0.02, "failed": 0.02, "hung": 0.01}
+"""429, 500 and a time-out, drawn for every attempt."""
+BROKEN = 0.01
+"""Share of the calls whose answer is cut in the middle, whenever they are asked: a teacher answers as it does."""
 MEDIAN_S, SPREAD = 0.03, 1.2
 """Of the log-normal latency: one call of a hundred takes sixteen times the median."""
 
@@ -44,7 +46,7 @@ class FaultyTeacher:
                 chance = Random(f"{call} {self._attempts[call]}")
                 self._note(call, "asked")
                 await asyncio.sleep(MEDIAN_S * chance.lognormvariate(0, SPREAD))
-                fault = drawn(chance)
+                fault = drawn(chance) or ("broken" if Random(call).random() < BROKEN else "")
                 if fault == "hung":
                     self._note(call, fault)
                     await reader.read()  # until the client gives up

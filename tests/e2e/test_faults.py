@@ -6,18 +6,18 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from random import Random
 
 import pytest
 import yaml
-from command_line import in_background
+from command_line import command_line, in_background
 
 from dpe_ray.models.journal import read_journal
 from dpe_ray.rounds.store import RunFolder
 from dpe_ray.supply.supplier import Supplied
-from dpe_ray.types import DataPlan
+from dpe_ray.types import DataPlan, Diagnosis
 
 KILLS = 5
 LINES = 400
@@ -28,21 +28,28 @@ SETTLED_S = 15
 """By then a call that was in flight at a kill is over: the workers learn late that their driver is gone."""
 
 
-@pytest.fixture(scope="module")
-def teacher(world, tmp_path_factory):
-    """(base URL, log) of a teacher that is there for the whole run."""
-    log = tmp_path_factory.mktemp("teacher") / "log.jsonl"
+@contextmanager
+def faulty_teacher(world, folder):
+    """(base URL, log) of a teacher."""
+    log = folder / "log.jsonl"
     command = [sys.executable, str(Path(__file__).with_name("faulty_teacher.py")), world["truth"], str(log)]
     with in_background(command, stdout=subprocess.PIPE) as process:
         yield f"http://127.0.0.1:{process.stdout.readline().strip()}/v1", log
 
 
 @pytest.fixture(scope="module")
-def faulty_yaml(small_yaml, teacher, tmp_path_factory):
-    """One small round at that teacher."""
+def teacher(world, tmp_path_factory):
+    """It is there for the whole run."""
+    with faulty_teacher(world, tmp_path_factory.mktemp("teacher")) as there:
+        yield there
+
+
+def round_at(url, small_yaml, folder):
+    """One small round at a teacher, which must come out the same whatever happens."""
     tree = yaml.safe_load(small_yaml.read_text()) | {"rounds": 1, "final": []}
+    tree["runtime"] = tree.get("runtime", {}) | {"deterministic": True}
     tree["models"]["teacher"] = {
-        "base_url": teacher[0],
+        "base_url": url,
         "model": "oracle",
         "concurrency": IN_FLIGHT,
         "timeout_s": 5,
@@ -51,14 +58,15 @@ def faulty_yaml(small_yaml, teacher, tmp_path_factory):
     tree["probe"]["size"], tree["plan"]["total"], tree["train"]["steps"] = 20, 32, 1
     # the band is the student's, and any cell may be filled
     tree["supply"] |= {"concurrency": IN_FLIGHT, "pass_rate": [0.0, 1.0], "slots_per_sample": 8.0}
-    file = tmp_path_factory.mktemp("job") / "faulty.yaml"
+    file = folder / "faulty.yaml"
     file.write_text(yaml.safe_dump(tree))
     return file
 
 
 @pytest.fixture(scope="module")
-def survived(faulty_yaml, tmp_path_factory):
+def survived(small_yaml, teacher, tmp_path_factory):
     """(run directory, times of the kills) of a run whose driver was killed five times."""
+    faulty_yaml = round_at(teacher[0], small_yaml, tmp_path_factory.mktemp("job"))
     run, kills, chance = tmp_path_factory.mktemp("runs") / "faulty", [], Random(0)
     killed_at = sorted(chance.sample(range(1, LINES), KILLS))
     command = [sys.executable, "-m", "dpe_ray", "run", str(faulty_yaml), "--run-dir", str(run)]
@@ -82,6 +90,17 @@ def survived(faulty_yaml, tmp_path_factory):
             kills.append(time.time())
             process.wait()
     return run, kills
+
+
+@pytest.fixture(scope="module")
+def undisturbed(world, small_yaml, tmp_path_factory):
+    """Run directory of the same round at a teacher of its own that was never interrupted."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    with faulty_teacher(world, folder) as (url, _):
+        job = round_at(url, small_yaml, folder)
+        done = command_line("run", job, "--run-dir", folder / "run")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder / "run"
 
 
 def wait_for_lines(folder, lines, process, seconds=400):
@@ -116,6 +135,26 @@ def test_no_call_is_paid_twice_but_those_in_flight_at_a_kill(survived, teacher):
     for call, _ in repeated:
         first = answers[call][0]
         assert any(-SETTLED_S < first - kill < SETTLED_S for kill in kills), "it was on the disk long before"
+
+
+def outcome(run):
+    """All that a run decided; times and costs aside."""
+    folder, summary = RunFolder(run).round(1), json.loads((run / "summary.json").read_text())
+    (told,) = summary["rounds"]
+    return {
+        "samples": [(s.id, s.provenance.cell, s.difficulty) for s in folder.load_samples()],
+        "rejected": [(r.slot, r.gate, r.reason, r.cell) for r in folder.load_rejected()],
+        "diagnosis": folder.load_json("diagnosis", Diagnosis),
+        "plan": folder.load_json("plan", DataPlan),
+        "round": {key: told[key] for key in ("decision", "gate", "proposed", "accepted", "rejected", "quota", "train")},
+    }
+
+
+def test_the_outcome_is_that_of_an_undisturbed_run(survived, undisturbed):
+    after_kills, at_once = outcome(survived[0]), outcome(undisturbed)
+    assert after_kills["samples"]
+    for part in at_once:
+        assert after_kills[part] == at_once[part], part
 
 
 @pytest.fixture(scope="module")

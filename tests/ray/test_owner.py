@@ -47,7 +47,7 @@ def wait_for_nodes(count):
 
 async def test_owners_outlive_a_worker_node(worker_node):
     # two of each: Ray chooses by chance where an actor without CPUs goes
-    books = [start_book({"map/x": 1}, 4.0, 100) for _ in APPS]
+    books = [start_book({"map/x": 1}, 4.0, 100, 4) for _ in APPS]
     budgets = [start_calls() for _ in APPS]
     feeds = [DataMapper()._feed for _ in APPS]
     for app, feed, book, calls in zip(APPS, feeds, books, budgets, strict=True):

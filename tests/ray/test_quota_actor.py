@@ -9,7 +9,7 @@ from dpe_ray.runtime.quota_actor import start_book, start_calls
 
 
 async def test_all_ask_one_owner(ray_session):
-    book = start_book({"map/x": 1}, 4.0, 100)
+    book = start_book({"map/x": 1}, 4.0, 100, 4)
     assert await book.reserve("map/x", 0)
     assert not await book.commit(0, "sample", 3)
     state = await book.state()
@@ -23,7 +23,7 @@ async def reserve_on(book):
 
 
 async def test_a_lost_owner_is_a_cluster_error_that_names_it(ray_session):
-    book = start_book({"map/x": 1}, 4.0, 100)
+    book = start_book({"map/x": 1}, 4.0, 100, 4)
     assert await book.begin(0)
     ray.kill(book.actor)
     with pytest.raises(ClusterError, match=r"quota book .* lost .* resume the run") as caught:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from dpe_ray.errors import BudgetExceeded
-from dpe_ray.ports import ChatDoor, ChatModel, QuotaBook, Row
+from dpe_ray.ports import ChatDoor, ChatModel, Row, SlotBook
 from dpe_ray.supply import gates
 from dpe_ray.supply.annotate.acquisition import Acquisition
 from dpe_ray.supply.annotate.agent import Tally
@@ -59,13 +59,18 @@ class SlotConfig:
     tools: Tools | None = None
     """Given: a slot begins with a cell, and images are searched for it."""
 
+    @property
+    def most_calls(self) -> int:
+        """Teacher calls of a slot whose every reply must be mended: planner, writer and validator in turn, solver."""
+        return 3 + 4 * self.attempts + (5 if self.tools else 0)
+
 
 @dataclass(frozen=True)
 class SlotJob:
     """All that a worker needs."""
 
     config: SlotConfig
-    book: QuotaBook
+    book: SlotBook
     instructions: Mapping[str, str]
     """What a sample of a cell should exercise, per `category/skill`."""
     seen: frozenset[str] = frozenset()
@@ -116,7 +121,7 @@ class Annotator:
         self._acquisition = _acquisition(config, models) if config.tools else None
 
     async def __call__(self, row: Row) -> Row:
-        """Fill one slot; costs 1 to 3 + 4 x attempts teacher calls and one student call, with a search up to 5 more."""
+        """Fill one slot; costs 1 to `most_calls` teacher calls and one student call."""
         if isinstance(row["image"], Rejection):
             return {"slot": row["slot"], "outcome": replace(row["image"], slot=row["slot"]), "calls": 0}
         draft = Draft(row["slot"], row["image"])
