@@ -1,7 +1,8 @@
 """Ask a model for a typed reply, and once more when the first does not parse."""
 
 from dataclasses import replace
-from typing import TypeVar
+from functools import cache
+from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
@@ -20,7 +21,7 @@ async def ask(model: ChatModel, request: ChatRequest, form: type[M]) -> M:
 
     Raises BadReply when the second does not parse either, and whatever the model raises.
     """
-    request = replace(request, reply_schema=form.model_json_schema())
+    request = replace(request, reply_schema=_schema(form))
     reply = await model.chat(request)
     try:
         return parse_reply(reply.texts[0], form)
@@ -30,3 +31,8 @@ async def ask(model: ChatModel, request: ChatRequest, form: type[M]) -> M:
     repair = Message("user", f"That reply cannot be used ({problem}). Send only the JSON object that was asked for.")
     again = await model.chat(replace(request, messages=(*request.messages, said, repair)))
     return parse_reply(again.texts[0], form)
+
+
+@cache
+def _schema(form: type[BaseModel]) -> dict[str, Any]:
+    return form.model_json_schema()

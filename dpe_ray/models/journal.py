@@ -13,7 +13,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -44,10 +44,9 @@ class Asker(Protocol):
 
 def call_key(request: ChatRequest, model: str, policy_version: int = 0) -> str:
     """Equal for equal requests to the same policy. Images count by content, not by place."""
-    fields = asdict(replace(request, reply_schema=None))
-    del fields["reply_schema"]
-    fields["messages"] = [(m.role, m.text, [i.sha256 for i in m.images]) for m in request.messages]
-    return content_id(fields, model, policy_version)
+    told = {field.name: getattr(request, field.name) for field in fields(request) if field.compare}
+    told["messages"] = [(m.role, m.text, [i.sha256 for i in m.images]) for m in request.messages]
+    return content_id(told, model, policy_version)
 
 
 class Journal:
