@@ -12,7 +12,7 @@ import secrets
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -64,9 +64,10 @@ class Journal:
         self._path, self._file = Path(), -1
         self._waiting: deque[_Waiting] = deque()
         self._syncing: asyncio.Task[None] | None = None
-        self._replies: dict[str, ChatReply] = {}
+        self._lines: dict[str, tuple[Path, int]] = {}
+        """Key of an answered call to its line: file and first byte. Replies stay on disk: there may be millions."""
         self._read: dict[Path, int] = {}
-        """Bytes of whole lines read, by file of another process."""
+        """Bytes of whole lines read, by file of another process; written, for the own one."""
         self._looked = time.monotonic()
         self._catch_up()
 
@@ -76,10 +77,10 @@ class Journal:
         A miss reads what came to the folder, at most every `look_every_s`: a call of a process that died is asked again
         only after its death was noticed, which takes longer.
         """
-        if key not in self._replies and time.monotonic() - self._looked >= self._look_every_s:
+        if key not in self._lines and time.monotonic() - self._looked >= self._look_every_s:
             self._looked = time.monotonic()
             await asyncio.to_thread(self._catch_up)
-        return self._replies.get(key)
+        return await asyncio.to_thread(self._recorded, *self._lines[key]) if key in self._lines else None
 
     async def append(self, line: dict[str, Any]) -> None:
         """Put a line on the disk: written and synced when this returns. Raises StoreError.
@@ -110,12 +111,20 @@ class Journal:
         for path in _files(self._folder):
             if path != self._path and path.stat().st_size > (start := self._read.get(path, 0)):
                 lines, self._read[path] = _read_lines(path, start)
-                self._learn(lines)
+                for at, line in lines:
+                    self._learn(line, path, at)
 
-    def _learn(self, lines: Iterable[dict[str, Any]]) -> None:
-        for line in lines:
-            if "error" not in line:
-                self._replies.setdefault(line["key"], _reply(line))
+    def _learn(self, line: Mapping[str, Any], path: Path, at: int) -> None:
+        if "error" not in line:
+            self._lines.setdefault(line["key"], (path, at))
+
+    def _recorded(self, path: Path, at: int) -> ChatReply:
+        try:
+            with path.open("rb") as file:
+                file.seek(at)
+                return _reply(json.loads(file.readline()))
+        except (OSError, ValueError) as error:
+            raise StoreError(f"journal {path}: cannot be read ({error}); check the disk and resume") from error
 
     async def _sync(self) -> None:
         try:
@@ -136,13 +145,17 @@ class Journal:
         """Write and sync all lines that wait; gives them, and what went wrong."""
         with self._writing:
             batch = [self._waiting.popleft() for _ in range(len(self._waiting))]
-            lines = [waiting.line for waiting in batch]
+            lines = [json.dumps(waiting.line, ensure_ascii=False).encode() + b"\n" for waiting in batch]
             try:
-                self._write("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode())
+                self._write(b"".join(lines))
             except OSError as error:
                 self._close()  # the last line may be torn: later ones go to a new file
                 return batch, f"journal {self._folder}: cannot write ({error}); free space and resume"
-        self._learn(lines)
+            at = self._read.get(self._path, 0)
+            for waiting, line in zip(batch, lines, strict=True):
+                self._learn(waiting.line, self._path, at)
+                at += len(line)
+            self._read[self._path] = at
         return batch, ""
 
     def _write(self, data: bytes) -> None:
@@ -228,26 +241,27 @@ class JournaledChat:
 def read_journal(folder: str | Path) -> Iterator[dict[str, Any]]:
     """Yield every line of every file below a folder, but a last one torn by a kill. Raises StoreError for others."""
     for path in _files(Path(folder)):
-        yield from _read_lines(path, 0)[0]
+        yield from (line for _, line in _read_lines(path, 0)[0])
 
 
 def _files(folder: Path) -> list[Path]:
     return sorted(folder.rglob("*.jsonl"))
 
 
-def _read_lines(path: Path, start: int) -> tuple[list[dict[str, Any]], int]:
-    """All whole lines from byte `start` on, and the byte behind the last of them."""
+def _read_lines(path: Path, start: int) -> tuple[list[tuple[int, dict[str, Any]]], int]:
+    """All whole lines from byte `start` on, each with its first byte, and the byte behind the last of them."""
     with path.open("rb") as file:
         file.seek(start)
         *texts, torn = file.read().split(b"\n")
         end = file.tell() - len(torn)
-    lines = []
+    lines, at = [], start
     for number, text in enumerate(texts, 1):
         try:
-            lines.append(json.loads(text))
+            lines.append((at, json.loads(text)))
         except ValueError as error:
-            at = path.read_bytes()[:start].count(b"\n") + number
-            raise StoreError(f"journal {path}:{at}: is no JSON; move the file away and resume") from error
+            number += path.read_bytes()[:start].count(b"\n")
+            raise StoreError(f"journal {path}:{number}: is no JSON; move the file away and resume") from error
+        at += len(text) + 1
     return lines, end
 
 
