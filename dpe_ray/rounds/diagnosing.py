@@ -4,11 +4,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from dpe_ray.config import RunConfig
+from dpe_ray.diagnose.lacking import Locate
 from dpe_ray.diagnose.missing import MissingSettings
 from dpe_ray.diagnose.mistakes.locate import error_record, locate_mistakes
 from dpe_ray.diagnose.mistakes.methods import LocateSettings
 from dpe_ray.diagnose.routes import RouteSettings
-from dpe_ray.diagnose.stage import Locate, More, diagnose
+from dpe_ray.diagnose.stage import More, diagnose
 from dpe_ray.diagnose.votes import VoteSettings
 from dpe_ray.ports import ChatDoor, EmbedderDoor, RowMapper
 from dpe_ray.taxonomy import load_taxonomy
