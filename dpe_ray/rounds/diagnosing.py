@@ -55,9 +55,15 @@ async def diagnose_policy(
         more=more,
         votes=VoteSettings(chosen.answers, seed=seed) if chosen.votes else None,
         locate=None if chosen.method == "categories" else locator(door("reader"), mapper, config, seed),
-        missing=MissingSettings(chosen.skills_per_error, chosen.locate != "none", chosen.analysis),
+        missing=missing_settings(config),
         routes=RouteSettings(str(zoomed), chosen.answers, seed=seed) if chosen.needs else None,
     )
+
+
+def missing_settings(config: RunConfig) -> MissingSettings:
+    """How missing skills are named, by the keys of `diagnose`."""
+    chosen = config.diagnose
+    return MissingSettings(chosen.skills_per_error, chosen.locate != "none", chosen.analysis)
 
 
 def locator(reader: ChatDoor, mapper: RowMapper, config: RunConfig, seed: int) -> Locate:

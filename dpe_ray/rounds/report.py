@@ -83,7 +83,7 @@ def render(report: ReportData) -> str:
         panels=_panels(report.rounds),
         scores=_scores,
         macro=macro_interval,
-        needs=_needs,
+        needs=needs,
         rewards=lambda train: [step["reward"] for step in train.metrics if "reward" in step],
         accepted_shown=lambda round_: spread(round_.accepted, lambda s: s.provenance.cell, SAMPLES_SHOWN),
         rejected_shown=lambda round_: spread(round_.rejected, lambda r: r.gate, SAMPLES_SHOWN),
@@ -133,7 +133,7 @@ def _scores(score: Mapping[str, Any]) -> dict[str, Score]:
     return {name: Score(**part) for name, part in score["by_category"].items()}
 
 
-def _needs(round_: RoundReport) -> list[Need]:
+def needs(round_: RoundReport) -> list[Need]:
     """List the plan's cells, largest quota first, beside their error rates on the probe."""
     if round_.plan is None:
         return []

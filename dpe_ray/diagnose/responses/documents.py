@@ -66,7 +66,8 @@ def array_rows(path: Path, members: list[Any]) -> Iterator[Row]:
     """Members of a JSON array as rows, counted from 1. Raises PoolError for one that is no object."""
     for number, member in enumerate(members, start=1):
         where = f"{path} row {number}"
+        if not isinstance(member, dict):
+            raise PoolError(f"{where}: is no JSON object; an array of objects can be read")
         with placed(where):
-            # through text once more: half of a character is found there
-            fields = json_object(json.dumps(member))
+            fields = json_object(json.dumps(member))  # as text once more: half of a character is found there
         yield Row(where, fields)

@@ -16,6 +16,8 @@ NO_CATEGORY = "mixed"
 OUTAGES = ("Failed to obtain answer", "[LMMS_EVAL_REQUEST_FAILED")
 """How the text begins that VLMEvalKit (INFER_FAIL_MSG and its API models) and lmms-eval (its API models) record in
 place of a response when the endpoint did not answer."""
+LONGEST_REASON = 200
+"""Characters kept of an outage's message."""
 RECORDED = "recorded@1"
 """Grader of an answer that no rule looks at."""
 
@@ -68,10 +70,12 @@ def make_response(
         skills=tuple(str(skill) for skill in list_of(item, "skills")),
         provenance=Provenance("recorded"),
     )
-    if said is not None and said.lstrip().startswith(OUTAGES):
-        said, outage = None, said
-    lost = " ".join(outage.split())[:200]
+    lost = " ".join((outage or _recorded_outage(said)).split())[:LONGEST_REASON]
     return Response(str(item.get("id", "")), sample, None if lost else said, lost, score, beyond)
+
+
+def _recorded_outage(said: str | None) -> str:
+    return said if said is not None and said.lstrip().startswith(OUTAGES) else ""
 
 
 def options_of(value: Any) -> tuple[str, ...]:
