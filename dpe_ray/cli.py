@@ -120,7 +120,8 @@ def diagnose(
 
     if set_ and yaml is None:
         raise ConfigError("--set changes a key of --config; give RUN.yaml")
-    recorded = diagnose_recorded(responses, out_dir, load_config(yaml, tuple(set_ or ())) if yaml else None)
+    config = load_config(yaml, tuple(set_ or ())) if yaml else None
+    recorded = diagnose_recorded(responses, out_dir, config, notify=out.print)
     out.print(accuracy_table(recorded))
     out.print(f"mistakes: {recorded.mistakes()}")
     out.print(f"plan: {recorded.planned()}{'' if yaml else ' (defaults; --config RUN.yaml sets others)'}")

@@ -11,6 +11,7 @@ from dpe_ray.diagnose.responses.reading import read_responses
 from dpe_ray.errors import PoolError, StoreError
 from dpe_ray.plan.stage import make_plan
 from dpe_ray.plan.teachable import teachable
+from dpe_ray.rounds.live import Notify
 from dpe_ray.rounds.log_scores import Judged, log_scores
 from dpe_ray.rounds.recorded_errors import find_errors, why_nobody_is_asked
 from dpe_ray.rounds.recorded_report import Recorded, render_recorded
@@ -20,7 +21,9 @@ from dpe_ray.types import DataPlan, Diagnosis
 MADE = {"diagnosis", "plan"}
 
 
-def diagnose_recorded(file: Path, out: Path, config: RunConfig | None = None) -> Recorded:
+def diagnose_recorded(
+    file: Path, out: Path, config: RunConfig | None = None, notify: Notify = lambda line: None
+) -> Recorded:
     """Grade the answers of a log and plan by them; write diagnosis.json, plan.json, report.html and stages.json to OUT.
 
     Asks the endpoints of the config's roles reader and skill_analyst about wrong rationales where `diagnose.method`
@@ -36,6 +39,7 @@ def diagnose_recorded(file: Path, out: Path, config: RunConfig | None = None) ->
         raise PoolError(f"{file}: all {diagnosis.probed} answers are outages ({graded[0].verdict.reason})")
     silent = why_nobody_is_asked(config)
     if config and not silent:
+        notify(f"{diagnosis.probed} answers graded; asking about the rationales of wrong ones")
         errors, unexplained = asyncio.run(find_errors(graded, config, RunFolder(out)))
         diagnosis = replace(diagnosis, errors=errors, unexplained=unexplained)
     plan = _planned(diagnosis, config)
@@ -46,9 +50,9 @@ def diagnose_recorded(file: Path, out: Path, config: RunConfig | None = None) ->
 
 
 def _planned(diagnosis: Diagnosis, config: RunConfig | None) -> DataPlan:
-    if config is None:
-        return make_plan(diagnosis, PlanConfig())
-    return make_plan(diagnosis, config.plan, taught=teachable(config.train))
+    """By the method of a run. What rules say of a failure tells a planner nothing, so its instruction is without it."""
+    bare = replace(diagnosis, cells=tuple(replace(cell, failures=()) for cell in diagnosis.cells))
+    return make_plan(bare, config.plan, taught=teachable(config.train)) if config else make_plan(bare, PlanConfig())
 
 
 def _require_own(out: Path) -> None:

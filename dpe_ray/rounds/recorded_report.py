@@ -74,7 +74,6 @@ def render_recorded(recorded: Recorded) -> str:
 
 
 def _missing(diagnosis: Diagnosis) -> Counter[str]:
-    """Errors by the cell whose skill they lacked most."""
-    leading = (max(error.skills, key=lambda s: s.weight).name for error in diagnosis.errors if error.skills)
-    categories = (error.category for error in diagnosis.errors if error.skills)
-    return Counter(f"{category}/{skill}" for category, skill in zip(categories, leading, strict=True))
+    """Errors by the cell of the skill that they lacked most."""
+    lacking = [error for error in diagnosis.errors if error.skills]
+    return Counter(f"{error.category}/{max(error.skills, key=lambda s: s.weight).name}" for error in lacking)

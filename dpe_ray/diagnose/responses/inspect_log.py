@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field, ValidationError
 from dpe_ray.diagnose.responses.archive import read_member
 from dpe_ray.diagnose.responses.response import CATEGORY_KEYS, Response, fraction, make_response
 from dpe_ray.errors import PoolError
-from dpe_ray.grading.rows import placed
+from dpe_ray.grading.rows import LETTERS, placed
 
 M = TypeVar("M", bound=BaseModel)
 GRADES = {"C": 1.0, "P": 0.5, "I": 0.0, "N": 0.0}
@@ -125,7 +125,7 @@ def _response(where: str, sample: _Sample, task: str) -> Response:
         "id": str(sample.id),
         "question": _said(sample.input, sample, "user"),
         "options": sample.choices,
-        "answer": _letters(sample.target) if sample.choices else sample.target,
+        "answer": _letters(sample.target, sample.choices or ()),
         "category": next((told[key] for key in CATEGORY_KEYS if told.get(key)), task),
         "skills": told["skills"] if isinstance(told.get("skills"), list) else None,
     }
@@ -135,10 +135,11 @@ def _response(where: str, sample: _Sample, task: str) -> Response:
         return make_response(item, said, score=_score(sample), outage=_outage(sample))
 
 
-def _letters(target: str | list[str]) -> str | list[str]:
+def _letters(target: str | list[str], choices: Sequence[str]) -> str | list[str]:
     """Letters of several choices may be written as one text, such as `AC`."""
-    joined = isinstance(target, str) and len(target) > 1 and target.isalpha() and target.isupper()
-    return list(target) if joined else target
+    if isinstance(target, list) or len(target) < 2 or target in choices:
+        return target
+    return list(target) if set(target) <= set(LETTERS[: len(choices)]) else target
 
 
 def _outage(sample: _Sample) -> str:

@@ -8,7 +8,10 @@ parser judged.
 from collections.abc import Iterator
 
 from dpe_ray.diagnose.responses.documents import Row
-from dpe_ray.diagnose.responses.response import Response, fraction, make_response
+from dpe_ray.diagnose.responses.response import Response, fraction, make_response, several
+
+LISTS = ("skills", "aliases")
+"""Keys that a table can only state as text."""
 
 
 def is_plain(row: Row) -> bool:
@@ -19,4 +22,6 @@ def is_plain(row: Row) -> bool:
 def read_plain(row: Row, task: str) -> Iterator[Response]:
     """Read one row. Raises PoolError without its place."""
     said = row.fields.get("response")
-    yield make_response(row.fields, None if said is None else str(said), score=fraction(row.fields.get("if_right")))
+    lists = {key: several(value) for key in LISTS if isinstance(value := row.fields.get(key), str)}
+    score = fraction(row.fields.get("if_right"))
+    yield make_response({**row.fields, **lists}, None if said is None else str(said), score=score)

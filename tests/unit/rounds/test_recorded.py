@@ -114,8 +114,9 @@ def test_plan_and_diagnosis_are_those_of_a_run_and_stand_where_a_round_looks_for
     folder = StageFolder(tmp_path / "out")
     assert set(folder.seconds()) == {"diagnosis", "plan"}
     assert folder.load_json("diagnosis", Diagnosis) == recorded.diagnosis
-    assert folder.load_json("plan", DataPlan) == recorded.plan == make_plan(recorded.diagnosis, config.plan)
-    assert recorded.plan.total == 40
+    assert folder.load_json("plan", DataPlan) == recorded.plan
+    assert recorded.plan.quotas == make_plan(recorded.diagnosis, config.plan).quotas == {"chart/unspecified": 40}
+    assert recorded.plan.cells[0].instruction == "Exercise unspecified: 1 of 3 answers were right."
 
 
 def test_the_report_shows_cells_plan_and_the_logs_own_scores_and_nothing_as_it_came(tmp_path: Path) -> None:

@@ -154,6 +154,15 @@ def test_samples_in_parts_and_logs_without_samples_say_so(tmp_path: Path) -> Non
     assert "holds no samples" in refused(written(tmp_path / "log.json", {"eval": {}, "status": "success"}))
 
 
+def test_a_target_is_letters_unless_it_is_an_option(tmp_path: Path) -> None:
+    asked = {"choices": ["AB", "B", "C"], "target": "AB"}
+    samples = [SAMPLE | asked, SAMPLE | asked | {"choices": ["x", "y", "z"]}]
+    log = written(tmp_path / "log.json", {"eval": {"task": "mini"}, "status": "success", "samples": samples})
+    option, letters = (response.graded().verdict for response in read_responses(log))
+    assert option.correct
+    assert letters.reason.endswith("all of A, B are wanted")
+
+
 def test_an_invalidated_sample_and_a_failed_grader_say_nothing(tmp_path: Path) -> None:
     scores = {"model": {"value": "I", "reason": "grader_failed"}}
     samples = [SAMPLE | {"invalidation": {"author": "me"}}, SAMPLE | {"scores": scores}]

@@ -152,6 +152,13 @@ def test_a_table_with_our_columns_is_read(tmp_path: Path) -> None:
     assert second.graded().verdict.kind is VerdictKind.UNPARSABLE  # an empty answer is an answer
 
 
+def test_a_table_states_lists_as_text(tmp_path: Path) -> None:
+    file = tmp_path / "responses.tsv"
+    file.write_text("question\tanswer\tresponse\tskills\taliases\nWhat?\tstop\thalt\t['read signs']\t['halt']\n")
+    (response,) = read_responses(file)
+    assert (response.sample.skills, response.sample.answer.aliases) == (("read signs",), ("halt",))
+
+
 def test_the_judgement_that_mmmu_pro_recorded_is_kept_beside_ours(tmp_path: Path) -> None:
     (response,) = read_responses(write(tmp_path, {"if_right": False}))
     assert (response.score, response.graded().verdict.correct) == (0.0, True)
