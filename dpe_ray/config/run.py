@@ -167,7 +167,8 @@ class RunConfig(Part):
             return self
         budget, workers = self.budget, self.train.workers
         by_arrival = {
-            f"models.{name}.engine vllm batches by arrival": model.engine == "vllm" for name, model in self.models.items()
+            f"models.{name}.engine vllm batches by arrival": model.engine == "vllm"
+            for name, model in self.models.items()
         } | {
             "budget.tokens, budget.usd and budget.roles end by arrival; bound budget.teacher_calls": bool(
                 budget.tokens or budget.usd or budget.roles
