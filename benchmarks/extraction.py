@@ -21,7 +21,7 @@ from typing import NamedTuple
 import common
 from scipy.stats import binomtest
 
-from dpe_ray.diagnose.responses import read_responses
+from dpe_ray.diagnose.responses.reading import read_responses
 from dpe_ray.grading.rules import chosen_letter
 
 TABLE = Path(__file__).parent / "adjudicated" / "mmmu_pro_direct.csv"

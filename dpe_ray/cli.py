@@ -87,20 +87,45 @@ def diagnose(
     responses: Annotated[
         Path,
         typer.Option(
-            help="JSONL, one answer a line: question, answer, response; if there are any: id, options, category "
-            "(or subject), skills, kind (choice, number, text), aliases (other right answers), tolerance (of a number)."
+            metavar="LOG",
+            help="MMMU-Pro's outputs, lmms-eval's *_samples_*.jsonl, VLMEvalKit's .xlsx, .tsv, .csv or .json, "
+            "inspect_ai's .eval or .json; or JSONL, an answer a line: question, answer, response; if there are any: "
+            "id, options, category (or subject), skills, kind (choice, number, text), aliases (other right answers), "
+            "tolerance (of a number).",
         ),
     ],
-    out_dir: Annotated[Path, typer.Option("--out", help="Folder for diagnosis.json.")] = Path("diagnosis"),
+    out_dir: Annotated[
+        Path, typer.Option("--out", help="Folder for diagnosis.json, plan.json and report.html.")
+    ] = Path("diagnosis"),
+    yaml: Annotated[
+        Path | None,
+        typer.Option(
+            "--config",
+            metavar="RUN.yaml",
+            help="Takes plan, taxonomy and budget from a run, and the endpoints of reader and skill_analyst, which are "
+            "asked about the rationales of wrong answers where diagnose.method is answer_switch or both.",
+        ),
+    ] = None,
+    set_: Overrides = None,
 ) -> None:
-    """Say where a model is weak from answers that were recorded; asks no model.
+    """Say where a model is weak, and what to add, from answers that were recorded; runs no model and no Ray.
 
-    Free text that is not equal to the answer or an alias counts as wrong: its accuracy is a lower bound.
+    Rules grade. unparsable: no answer of the wanted form was found; undecidable: free text that is neither equal to the
+    answer or an alias nor clearly another. Both count as wrong, so the accuracy is a lower bound. Not judged: the log
+    records an outage; it counts nowhere. A log's own scores are shown beside ours.
     """
-    from dpe_ray.rounds.recorded import accuracy_table, diagnose_recorded
+    from dpe_ray.config import load_config
+    from dpe_ray.rounds.recorded import diagnose_recorded
+    from dpe_ray.rounds.recorded_table import accuracy_table
 
-    out.print(accuracy_table(diagnose_recorded(responses, out_dir)))
-    out.print(f"wrote {out_dir / 'diagnosis.json'}")
+    if set_ and yaml is None:
+        raise ConfigError("--set changes a key of --config; give RUN.yaml")
+    config = load_config(yaml, tuple(set_ or ())) if yaml else None
+    recorded = diagnose_recorded(responses, out_dir, config, notify=out.print)
+    out.print(accuracy_table(recorded))
+    out.print(f"mistakes: {recorded.mistakes()}")
+    out.print(f"plan: {recorded.planned()}{'' if yaml else ' (defaults; --config RUN.yaml sets others)'}")
+    out.print(f"wrote diagnosis.json, plan.json and report.html to {out_dir}")
 
 
 @app.command()

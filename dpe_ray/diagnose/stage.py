@@ -4,13 +4,14 @@ On top of that, each for the asking: majority votes where there are no gold answ
 went wrong, and per cell how much it can still learn and what it lacks.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from dpe_ray.diagnose.attribute import NOT_JUDGED, AttributeJob, attribute_rows
 from dpe_ray.diagnose.canonical import canonicalise
 from dpe_ray.diagnose.cells import make_diagnosis
-from dpe_ray.diagnose.missing import ONE_SKILL, OUTAGE, MissingSettings, find_missing_skills
+from dpe_ray.diagnose.lacking import Locate, find_lacking
+from dpe_ray.diagnose.missing import ONE_SKILL, MissingSettings
 from dpe_ray.diagnose.outages import Outages
 from dpe_ray.diagnose.routes import Named, RouteSettings, measure_needs
 from dpe_ray.diagnose.sampling import Draws, draw_answers
@@ -24,8 +25,6 @@ from dpe_ray.types import Attribution, Diagnosis, ErrorRecord, Graded, Sample
 
 More = Callable[[Sequence[Graded]], Sequence[Sample]]
 """Chooses the items of a second batch by what the first one showed."""
-Locate = Callable[[Sequence[Graded]], Awaitable[Sequence[ErrorRecord]]]
-"""Finds the mistake in the rationales of wrong answers: one record per item that is worth one, `skills` still empty."""
 UNEXPLAINED = Attribution(NOT_JUDGED, "")
 
 
@@ -90,9 +89,7 @@ async def diagnose(
     failed = [g for g in graded if g.verdict.judged and not g.verdict.correct]
     attributions = await _attributed(failed, crew) if explain else {g.sample.id: UNEXPLAINED for g in failed}
     # 4  Find the steps that went wrong, and the skills that were missing there.
-    errors = (
-        await _analysed(await _located(failed, locate, crew), failed, tree, embedder, missing, crew) if locate else ()
-    )
+    errors = await _lacking(failed, locate, tree, embedder, missing, crew) if locate else ()
     # 5  Sample answers, for what can be learned; change the conditions, for what is lacking.
     drawn = await _drawn([g.sample for g in graded], routes, crew) if routes else {}
     needs = await _needs(graded, drawn, attributions, routes, crew) if routes else {}
@@ -171,30 +168,19 @@ async def _attributed(failed: Sequence[Graded], crew: Crew) -> dict[str, Attribu
     return said
 
 
-async def _located(failed: Sequence[Graded], locate: Locate, crew: Crew) -> Sequence[ErrorRecord]:
-    found = await locate(failed)
-    unanswered = {e.sample_id: e.location.unanswered for e in found if e.location.unanswered}
-    crew.outages.add("mistakes", "reader", sum(e.location.status != "unparsable" for e in found), unanswered)
-    return found
-
-
-async def _analysed(
-    located: Sequence[ErrorRecord],
+async def _lacking(
     failed: Sequence[Graded],
+    locate: Locate,
     tree: Taxonomy,
     embedder: EmbedderDoor | None,
     settings: MissingSettings,
     crew: Crew,
 ) -> tuple[ErrorRecord, ...]:
-    found = await find_missing_skills(
-        located, {g.sample.id: g.sample for g in failed}, crew.analyst, crew.mapper, tree,
+    return await find_lacking(
+        failed, locate, crew.analyst, crew.mapper, tree, crew.outages,
         workers=crew.workers, concurrency=crew.concurrency,
         settings=settings, embedder=embedder, prompt_file=crew.prompts.get("error_analyst", ""),
     )  # fmt: skip
-    unanswered = {e.sample_id: e.dropped for e in found if e.dropped.startswith(OUTAGE)}
-    asked = sum(e.location.status != "unparsable" for e in found)
-    crew.outages.add("missing skills", "skill_analyst", asked, unanswered)
-    return found
 
 
 async def _needs(

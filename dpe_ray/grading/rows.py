@@ -1,11 +1,12 @@
 """Rows of labelled sets and of logs: what a mapping states as question, options and answer, checked.
 
-All raise PoolError without a place; who reads the file puts file and row before it.
+All raise PoolError without a place; who reads the file puts file and row before it (`placed`).
 """
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from dpe_ray.errors import PoolError
@@ -17,6 +18,15 @@ MOST_OPTIONS = len(LETTERS)
 _ESCAPE = re.compile(r"\\ud[89a-f]", re.IGNORECASE)
 _GROUPED = re.compile(r"[-+]?[$\u20ac\u00a3\u00a5]?\d{1,3}(,\d{3})+(\.\d+)?")
 """1,234 and $1,200.50"""
+
+
+@contextmanager
+def placed(where: str) -> Iterator[None]:
+    """Put file and row before what a PoolError says."""
+    try:
+        yield
+    except PoolError as error:
+        raise PoolError(f"{where}: {error}") from error
 
 
 def json_object(line: bytes | str) -> Mapping[str, Any]:

@@ -15,9 +15,9 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from dpe_ray.errors import PoolError
-from dpe_ray.grading.rows import answer_of, list_of, text_of
+from dpe_ray.grading.rows import answer_of, list_of, placed, text_of
 from dpe_ray.pool.formats.documents import read_json
-from dpe_ray.pool.formats.rows import LabelledRow, Reading, placed, read_jsonl, read_parquet
+from dpe_ray.pool.formats.rows import LabelledRow, Reading, read_jsonl, read_parquet
 from dpe_ray.pool.formats.vlmevalkit import read_tsv
 from dpe_ray.pool.images import ImageStore
 from dpe_ray.pool.readers import cell_bytes, list_files

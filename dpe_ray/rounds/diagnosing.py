@@ -4,11 +4,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from dpe_ray.config import RunConfig
+from dpe_ray.diagnose.lacking import Locate
 from dpe_ray.diagnose.missing import MissingSettings
 from dpe_ray.diagnose.mistakes.locate import error_record, locate_mistakes
 from dpe_ray.diagnose.mistakes.methods import LocateSettings
 from dpe_ray.diagnose.routes import RouteSettings
-from dpe_ray.diagnose.stage import Locate, More, diagnose
+from dpe_ray.diagnose.stage import More, diagnose
 from dpe_ray.diagnose.votes import VoteSettings
 from dpe_ray.ports import ChatDoor, EmbedderDoor, RowMapper
 from dpe_ray.taxonomy import load_taxonomy
@@ -54,9 +55,15 @@ async def diagnose_policy(
         more=more,
         votes=VoteSettings(chosen.answers, seed=seed) if chosen.votes else None,
         locate=None if chosen.method == "categories" else locator(door("reader"), mapper, config, seed),
-        missing=MissingSettings(chosen.skills_per_error, chosen.locate != "none", chosen.analysis),
+        missing=missing_settings(config),
         routes=RouteSettings(str(zoomed), chosen.answers, seed=seed) if chosen.needs else None,
     )
+
+
+def missing_settings(config: RunConfig) -> MissingSettings:
+    """How missing skills are named, by the keys of `diagnose`."""
+    chosen = config.diagnose
+    return MissingSettings(chosen.skills_per_error, chosen.locate != "none", chosen.analysis)
 
 
 def locator(reader: ChatDoor, mapper: RowMapper, config: RunConfig, seed: int) -> Locate:

@@ -7,13 +7,12 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from typing import Any, NamedTuple, TypeVar
 
-from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from dpe_ray.rounds import charts
+from dpe_ray.rounds.page import page
 from dpe_ray.rounds.thumbnails import thumbnail
 from dpe_ray.types import Comparison, DataPlan, Diagnosis, ImageRef, Rejection, Sample, Score, TrainResult
 
@@ -74,11 +73,8 @@ class Need(NamedTuple):
 
 def render(report: ReportData) -> str:
     """Write the report as HTML. Reads at most 2 x `SAMPLES_SHOWN` samples' pictures per round."""
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters.update(percent=_percent, points=_points, count=_count, duration=_duration, usd=_usd)
-    template = environment.from_string((files("dpe_ray.rounds") / "report.html.jinja").read_text(encoding="utf-8"))
     entries = {entry["index"]: entry for entry in report.summary["rounds"]}
-    return template.render(
+    return page("report.html.jinja").render(
         report=report,
         summary=report.summary,
         rounds=[(round_, entries.get(round_.index)) for round_ in report.rounds],
@@ -87,7 +83,7 @@ def render(report: ReportData) -> str:
         panels=_panels(report.rounds),
         scores=_scores,
         macro=macro_interval,
-        needs=_needs,
+        needs=needs,
         rewards=lambda train: [step["reward"] for step in train.metrics if "reward" in step],
         accepted_shown=lambda round_: spread(round_.accepted, lambda s: s.provenance.cell, SAMPLES_SHOWN),
         rejected_shown=lambda round_: spread(round_.rejected, lambda r: r.gate, SAMPLES_SHOWN),
@@ -137,7 +133,7 @@ def _scores(score: Mapping[str, Any]) -> dict[str, Score]:
     return {name: Score(**part) for name, part in score["by_category"].items()}
 
 
-def _needs(round_: RoundReport) -> list[Need]:
+def needs(round_: RoundReport) -> list[Need]:
     """List the plan's cells, largest quota first, beside their error rates on the probe."""
     if round_.plan is None:
         return []
@@ -154,29 +150,3 @@ def _needs(round_: RoundReport) -> list[Need]:
 def _stages(entries: Iterable[Mapping[str, Any]]) -> list[str]:
     """All stages with measured seconds, in the order in which they first ran."""
     return list(dict.fromkeys(stage for entry in entries for stage in entry["seconds"]))
-
-
-def _percent(value: float | None, digits: int = 1) -> str:
-    return "-" if value is None else f"{100 * value:.{digits}f}\u00a0%"
-
-
-def _points(value: float) -> str:
-    return f"{100 * value:+.1f}"
-
-
-def _count(value: float | None) -> str:
-    return "-" if value is None else f"{value:,.0f}"
-
-
-def _usd(value: float | None) -> str:
-    return "-" if value is None else f"{value:,.2f}"
-
-
-def _duration(seconds: float | None) -> str:
-    if seconds is None:
-        return "-"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes:02d} min"
-    return f"{minutes} min {rest:02d} s" if minutes else f"{seconds:.1f} s"

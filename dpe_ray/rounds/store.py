@@ -177,9 +177,12 @@ class StageFolder:
         made = produce()
         result: T = await made if inspect.isawaitable(made) else made
         stage.save(result)
-        self.path.mkdir(parents=True, exist_ok=True)
-        write_text(self.path / "stages.json", json.dumps({**done, stage.name: time.monotonic() - started}))
+        self.note({**done, stage.name: time.monotonic() - started})
         return result
+
+    def note(self, done: Mapping[str, float]) -> None:
+        """Keep which stages are done, with their wall seconds."""
+        write_text(self.path / "stages.json", json.dumps(dict(done)))
 
     def seconds(self) -> dict[str, float]:
         """Wall seconds of every finished stage."""

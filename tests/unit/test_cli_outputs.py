@@ -31,8 +31,31 @@ def test_diagnose_prints_accuracy_intervals_and_unparsable_answers_and_writes_th
     code, out, _ = said(capsys, "diagnose", "--responses", str(file), "--out", str(tmp_path / "out"))
     assert code == 0
     line = next(line for line in out.splitlines() if "map" in line)
+    assert "log's accuracy" not in out
     assert [cell.strip() for cell in line.split("│")[1:-1]] == ["map", "4", "2", "1", "0", "0.500", "0.150 - 0.850"]
     assert StageFolder(tmp_path / "out").load_json("diagnosis", Diagnosis).probed == 4
+    assert {path.name for path in (tmp_path / "out").iterdir()} >= {"diagnosis.json", "plan.json", "report.html"}
+    assert "plan: 1,024 samples, plan.method tiered, plan.floor 0.02 (defaults; --config RUN.yaml sets others)" in out
+
+
+def test_diagnose_says_what_its_words_mean_and_how_the_logs_own_scorer_judged_what_rules_leave_open(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    rows = [{"response": "B", "if_right": True}, {"response": "Hard to say.", "if_right": True}]
+    file = tmp_path / "log.jsonl"
+    file.write_text("\n".join(json.dumps(ROW | row) for row in rows))
+    _, out, _ = said(capsys, "diagnose", "--responses", str(file), "--out", str(tmp_path / "out"))
+    line = next(line for line in out.splitlines() if "map" in line)
+    assert [cell.strip() for cell in line.split("│")[1:-1]][3:] == [
+        "1",
+        "0",
+        "0.500",
+        "0.095 - 0.905",
+        "1.000",
+        "1 of 1",
+    ]
+    for word in ("unparsable: ", "undecidable: ", "not judged: ", "log's accuracy: "):
+        assert word in out
 
 
 def test_diagnose_shows_how_many_answers_rules_cannot_decide(
@@ -84,6 +107,8 @@ def test_export_writes_and_counts(capsys: pytest.CaptureFixture[str], tmp_path: 
     ("arguments", "told"),
     [
         (("diagnose", "--responses", "nowhere.jsonl"), "nowhere.jsonl: cannot be read"),
+        (("diagnose", "--responses", "x.jsonl", "--set", "plan.total=3"), "--set changes a key of --config"),
+        (("diagnose", "--responses", "x.jsonl", "--config", "nowhere.yaml"), "nowhere.yaml: cannot be read"),
         (("export", "nowhere", "--format", "csv", "--out", "x"), "there are messages, verl, llava, openai"),
         (("export", "nowhere", "--format", "llava", "--out", "x"), "no round has accepted samples"),
     ],

@@ -10,8 +10,9 @@ from typing import Any, TextIO
 import fsspec
 
 from dpe_ray.errors import PoolError
+from dpe_ray.grading.rows import placed
 from dpe_ray.pool.formats.llava import conversation_fields
-from dpe_ray.pool.formats.rows import LabelledRow, Reading, placed
+from dpe_ray.pool.formats.rows import LabelledRow, Reading
 from dpe_ray.pool.formats.scienceqa import problem_fields
 from dpe_ray.pool.readers import Beside
 

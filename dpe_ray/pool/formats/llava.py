@@ -8,11 +8,11 @@ Form: LLaVA's docs/Finetune_Custom_Data.md; Vision-Flan, arXiv 2402.11690, annot
 
 import re
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
 from dpe_ray.errors import PoolError
 from dpe_ray.grading.extract import answer_span, extract_answer
+from dpe_ray.grading.lettered import Asked, split_options
 from dpe_ray.grading.rows import LETTERS
 from dpe_ray.pool.formats.rows import Reading
 from dpe_ray.pool.readers import Beside
@@ -21,19 +21,7 @@ from dpe_ray.types import AnswerKind
 ASKING, ANSWERING = ("human", "user"), ("gpt", "assistant", "model")
 IMAGE_TOKEN = "<image>"
 
-_LINE = re.compile(r"^[ \t]*(?:\(([A-Za-z])\)|([A-Za-z])[.):])[ \t]+(\S[^\n]*)$", re.MULTILINE)
-_LIST = re.compile(r"\b(?:options|choices)[ \t]*:\s*(?=\(a\))([^\n|]*)", re.IGNORECASE)
-_LETTER = re.compile(r"\(([a-z])\)\s*", re.IGNORECASE)
-_HEADING = re.compile(r"\b(?:options|choices)[ \t]*:?\s*\Z", re.IGNORECASE)
-_CLOSING = re.compile(r"\s*(?:answer with|please (?:answer|select|choose))\b[^\n]*\Z", re.IGNORECASE)
 _ANSWER_LINE = re.compile(r"^[ \t]*answer[ \t]*:", re.IGNORECASE | re.MULTILINE)
-
-
-class Asked(NamedTuple):
-    """A question without its options, and they."""
-
-    question: str
-    options: tuple[str, ...] = ()
 
 
 def conversation_fields(item: Any, beside: Beside, reading: Reading) -> dict[str, Any] | None:
@@ -69,24 +57,6 @@ def conversation_fields(item: Any, beside: Beside, reading: Reading) -> dict[str
     }
 
 
-def split_options(text: str) -> Asked:
-    """Take lettered options out of a question; it keeps them unless they run from A on without other text between.
-
-    A closing line such as `Answer with the option's letter` goes with them.
-    """
-    lines = list(_LINE.finditer(text))
-    apart = any(text[one.end() : other.start()].strip() for one, other in pairwise(lines))
-    if _runs([line[1] or line[2] for line in lines]) and not apart:
-        question = _HEADING.sub("", text[: lines[0].start()]) + _CLOSING.sub("", text[lines[-1].end() :])
-        return Asked(question.strip(), tuple(line[3].strip() for line in lines))
-    listed = _LIST.search(text)
-    parts = _LETTER.split(listed[1]) if listed else []
-    if listed and _runs(parts[1::2]):
-        question = text[: listed.start()] + _CLOSING.sub("", text[listed.end() :])
-        return Asked(question.strip(" \n|"), tuple(part.strip() for part in parts[2::2]))
-    return Asked(text)
-
-
 def _choice(question: str, answer: str) -> tuple[Asked, str]:
     """The question with its options and the letter of the answer, or as it was when the answer names no option."""
     asked = split_options(question)
@@ -120,8 +90,3 @@ def _first_pair(turns: Sequence[Any]) -> tuple[str, str]:
 
 def _said(turn: Mapping[str, Any], who: Sequence[str]) -> str | None:
     return str(turn["value"]) if turn.get("from") in who else None
-
-
-def _runs(letters: Sequence[str]) -> bool:
-    """Whether there are two or more, and they are A, B, C, ... in this order."""
-    return len(letters) > 1 and "".join(letters).upper() == LETTERS[: len(letters)]

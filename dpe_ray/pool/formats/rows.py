@@ -2,14 +2,12 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import fsspec
 
-from dpe_ray.errors import PoolError
-from dpe_ray.grading.rows import json_object
+from dpe_ray.grading.rows import json_object, placed
 from dpe_ray.pool.readers import open_parquet
 
 BATCH = 64
@@ -46,15 +44,6 @@ class Reading:
             return True
         self.leave_out("of another split")
         return False
-
-
-@contextmanager
-def placed(where: str) -> Iterator[None]:
-    """Put file and row before what a PoolError says."""
-    try:
-        yield
-    except PoolError as error:
-        raise PoolError(f"{where}: {error}") from error
 
 
 def read_parquet(reading: Reading) -> Iterator[LabelledRow]:

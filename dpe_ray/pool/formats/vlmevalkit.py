@@ -12,9 +12,9 @@ from typing import Any
 import fsspec
 
 from dpe_ray.errors import PoolError
-from dpe_ray.grading.rows import LETTERS
+from dpe_ray.grading.rows import LETTERS, placed
 from dpe_ray.models.images import MAX_BYTES, from_data_uri
-from dpe_ray.pool.formats.rows import LabelledRow, Reading, placed
+from dpe_ray.pool.formats.rows import LabelledRow, Reading
 from dpe_ray.pool.images import ImageStore
 from dpe_ray.pool.readers import Beside
 from dpe_ray.types import ImageRef

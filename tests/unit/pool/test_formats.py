@@ -16,7 +16,6 @@ from PIL import Image
 
 from dpe_ray.errors import PoolError
 from dpe_ray.models.images import MAX_BYTES
-from dpe_ray.pool.formats.llava import split_options
 from dpe_ray.pool.images import ImageStore
 from dpe_ray.pool.samples import read_samples, stream_samples
 from dpe_ray.types import AnswerKind, Sample
@@ -81,26 +80,6 @@ def test_all_images_of_a_file_come_from_the_folder_of_the_first(tmp_path: Path) 
     rows = [conversation(f"{name}?", "Yes.", image=name) for name in ("a.png", "b.png")]
     samples = read(write_conversations(tmp_path, *rows))
     assert [Path(s.images[0].uri).read_bytes() for s in samples] == [make_png(1), make_png(2)]
-
-
-@pytest.mark.parametrize(
-    ("text", "question", "options"),
-    [
-        (
-            "Which?\nA. one\nB. two\nAnswer with the option's letter from the given choices directly.",
-            "Which?",
-            "one two",
-        ),
-        ("Which?\n(A) one\n(B) two", "Which?", "one two"),
-        ("Which?\nOptions:\n(a) one\n(b) two", "Which?", "one two"),
-        ("Which?\nOptions: (a) one (b) two |", "Which?", "one two"),
-        ("Read.\nA. Smith wrote it.\nWho did?", "Read.\nA. Smith wrote it.\nWho did?", ""),
-        ("Which?\nA. one\nand more of it\nB. two", "Which?\nA. one\nand more of it\nB. two", ""),
-        ("Which?\nB. one\nC. two", "Which?\nB. one\nC. two", ""),
-    ],
-)
-def test_only_options_that_run_from_a_are_taken_out_of_a_question(text: str, question: str, options: str) -> None:
-    assert split_options(text) == (question, tuple(options.split()))
 
 
 def test_an_answer_that_names_no_option_leaves_the_question_as_it_was(tmp_path: Path) -> None:

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from dpe_ray.diagnose.responses import diagnose_responses, read_responses
+from dpe_ray.diagnose.responses.counting import diagnose_responses
+from dpe_ray.diagnose.responses.reading import read_responses
 from dpe_ray.errors import PoolError
 from dpe_ray.types import VerdictKind
 
@@ -92,7 +93,7 @@ def test_a_bad_row_is_one_line_with_file_and_line(tmp_path: Path, change: dict[s
 def test_a_file_of_something_else_is_a_pool_error(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "log.jsonl"
     file.write_bytes(content)
-    with pytest.raises(PoolError, match=r"log\.jsonl line 1: "):
+    with pytest.raises(PoolError, match=r"log\.jsonl (line|row) 1: "):
         list(read_responses(file))
 
 
@@ -124,3 +125,40 @@ def test_a_reference_with_its_thousands_apart_is_a_number(tmp_path: Path, answer
 def test_a_value_of_the_wrong_type_is_not_called_missing(tmp_path: Path) -> None:
     with pytest.raises(PoolError, match="answer must be a text or a number, not true"):
         list(read_responses(write(tmp_path, {"answer": True})))
+
+
+def test_an_array_of_objects_is_read_like_their_lines(tmp_path: Path) -> None:
+    lines = write(tmp_path, {}, {"response": "B"})
+    array = tmp_path / "responses.json"
+    array.write_text(f"\n[{', '.join(lines.read_text().splitlines())}]")
+    assert (
+        [r.text for r in read_responses(array)] == [r.text for r in read_responses(lines)] == ["A. James Irvine", "B"]
+    )
+
+
+def test_lines_are_lines_whatever_the_file_is_called(tmp_path: Path) -> None:
+    lines = write(tmp_path, {}, {"response": "B"})
+    assert len(list(read_responses(lines.rename(tmp_path / "responses.json")))) == 2
+
+
+def test_a_table_with_our_columns_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "responses.csv"
+    file.write_text(
+        "id,question,options,answer,response,skills\n7,\"Which, then?\",\"['x', 'y']\",B,y,\n8,How many?,,3,,\n"
+    )
+    first, second = read_responses(file)
+    assert (first.id, first.sample.question, first.sample.options) == ("7", "Which, then?", ("x", "y"))
+    assert first.graded().verdict.correct
+    assert second.graded().verdict.kind is VerdictKind.UNPARSABLE  # an empty answer is an answer
+
+
+def test_a_table_states_lists_as_text(tmp_path: Path) -> None:
+    file = tmp_path / "responses.tsv"
+    file.write_text("question\tanswer\tresponse\tskills\taliases\nWhat?\tstop\thalt\t['read signs']\t['halt']\n")
+    (response,) = read_responses(file)
+    assert (response.sample.skills, response.sample.answer.aliases) == (("read signs",), ("halt",))
+
+
+def test_the_judgement_that_mmmu_pro_recorded_is_kept_beside_ours(tmp_path: Path) -> None:
+    (response,) = read_responses(write(tmp_path, {"if_right": False}))
+    assert (response.score, response.graded().verdict.correct) == (0.0, True)
