@@ -1,8 +1,8 @@
 """How a run fine-tunes the student."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from dpe_ray.config.part import Fraction, Part, Positive, Workers
 
@@ -51,6 +51,9 @@ class TrainConfig(Part):
     tuning: Literal["lora", "full"] = "lora"
     lora_rank: Positive = 16
     lora_alpha: Positive = 32
+    lora_targets: Annotated[tuple[Literal["language", "tower", "projector"], ...], Field(min_length=1)] = ("language",)
+    """Parts on whose linear layers the adapter is: the language model, the picture tower, and the projector between
+    them. vLLM serves the last two for Qwen's models alone, with `options.enable_tower_connector_lora`."""
     group_size: Annotated[int, Field(ge=2)] = 8
     """Rollouts per prompt, G."""
     prompts_per_step: Positive = 128
@@ -140,6 +143,19 @@ class TrainConfig(Part):
         if twice := next((name for name in names if names.count(name) > 1), ""):
             raise ValueError(f"two rewards are named {twice}; rename a function")
         return reward
+
+    @model_validator(mode="after")
+    def _one_projector(self) -> Self:
+        if self.tuning == "lora" and "projector" in self.lora_targets and self.trains_whole_projector:
+            raise ValueError(
+                "lora_targets: projector, and sft.projector_lr trains a whole copy of it; take one of them out"
+            )
+        return self
+
+    @property
+    def trains_whole_projector(self) -> bool:
+        """Whether an adapter would carry a copy of the projector."""
+        return self.method in ("sft", "chain") and self.sft.projector_lr > 0
 
     @property
     def num_workers(self) -> int | tuple[int, int]:

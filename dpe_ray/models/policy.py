@@ -12,10 +12,8 @@ from typing import Any
 from PIL import Image
 
 from dpe_ray.errors import ModelError
+from dpe_ray.models.adapter import loaded_adapter, new_adapter, open_adapter
 from dpe_ray.types import PolicyRef
-
-PROJECTORS = ("multi_modal_projector", "mm_projector", "merger", "connector", "aligner")
-"""Names that checkpoints give to the module between the picture tower and the language model."""
 
 Turn = tuple[str, str, Sequence[Image.Image]]
 """Role, text and the images in front of the text."""
@@ -30,14 +28,20 @@ class LoadedPolicy:
 
 
 def load_policy(
-    ref: PolicyRef, *, trainable: str = "", lora_rank: int = 16, lora_alpha: int = 32, projector: bool = False
+    ref: PolicyRef,
+    *,
+    trainable: str = "",
+    lora_rank: int = 16,
+    lora_alpha: int = 32,
+    lora_targets: Sequence[str] = ("language",),
+    projector: bool = False,
 ) -> LoadedPolicy:
     """Load base and adapter; safetensors only, no remote code, the dtype of the checkpoint. Raises ModelError.
 
-    `trainable`: "" freezes everything; "lora" continues `ref.adapter` or begins an adapter on the linear layers of the
-    language model (what vLLM can serve); "full" trains all weights, an adapter merged first. `projector` opens the
-    projector beside an adapter: a new adapter then carries a whole copy of it, which transformers and PEFT load but
-    vLLM does not.
+    `trainable`: "" freezes everything; "lora" continues `ref.adapter` or begins an adapter on the linear layers of
+    `lora_targets`, out of language, tower and projector (vLLM can serve the first); "full" trains all weights, an
+    adapter merged first. `projector` opens the projector beside an adapter: a new adapter then carries a whole copy of
+    it, which transformers and PEFT load but vLLM does not.
     """
     if trainable not in ("", "lora", "full"):
         raise ValueError(f'trainable is "", "lora" or "full", not {trainable!r}')
@@ -51,11 +55,13 @@ def load_policy(
         model = AutoModelForImageTextToText.from_pretrained(ref.base, use_safetensors=True, **source)
         model.requires_grad_(trainable == "full")
         if ref.adapter:
-            model = _with_adapter(model, ref.adapter, trainable)
+            model = loaded_adapter(model, ref.adapter, trainable=trainable == "lora")
         elif trainable == "lora":
-            model = _with_new_adapter(model, lora_rank, lora_alpha, projector)
+            model = new_adapter(model, lora_targets, rank=lora_rank, alpha=lora_alpha, whole_projector=projector)
         if trainable == "lora":
-            _freeze_projector(model, projector)
+            open_adapter(model, lora_targets, whole_projector=projector)
+        elif ref.adapter and trainable == "full":
+            model = model.merge_and_unload().requires_grad_(True)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         place = f"{ref.base} with adapter {ref.adapter}" if ref.adapter else ref.base
         reason = " ".join(str(error).split())[:300]
@@ -102,11 +108,6 @@ def chat_text(processor: Any, turns: Sequence[Turn]) -> tuple[str, bool]:
     prompt = processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
     bos = processor.tokenizer.bos_token
     return prompt, not (bool(bos) and prompt.startswith(bos))  # some templates write it, some leave it to the tokenizer
-
-
-def in_projector(weight: str) -> bool:
-    """Tell by its name whether a weight belongs to the projector, in whatever model."""
-    return not set(PROJECTORS).isdisjoint(weight.split("."))
 
 
 def pad_token(processor: Any) -> int:
@@ -168,39 +169,6 @@ def _end_of_turn(policy: LoadedPolicy) -> int:
     said = [{"role": role, "content": [{"type": "text", "text": "x"}]} for role in ("user", "assistant")]
     written = tokenizer(policy.processor.apply_chat_template(said, tokenize=False), add_special_tokens=False)
     return next((id_ for id_ in reversed(written["input_ids"]) if id_ in ends), int(tokenizer.eos_token_id))
-
-
-def _with_adapter(model: Any, adapter: str, trainable: str) -> Any:
-    from peft import PeftModel
-
-    model = PeftModel.from_pretrained(model, adapter, is_trainable=trainable == "lora")
-    if trainable != "full":
-        return model
-    return model.merge_and_unload().requires_grad_(True)
-
-
-def _freeze_projector(model: Any, open_: bool) -> None:
-    """Keep a projector that an adapter carries as it is, unless it is to be trained."""
-    trained = [weight for name, weight in model.named_parameters() if in_projector(name) and weight.requires_grad]
-    if open_ and not trained:
-        raise ValueError(f"its adapter carries no projector ({', '.join(PROJECTORS)}) that could be trained")
-    for weight in trained:
-        weight.requires_grad_(open_)
-
-
-def _with_new_adapter(model: Any, rank: int, alpha: int, projector: bool) -> Any:
-    from peft import LoraConfig, get_peft_model
-    from torch import nn
-
-    linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
-    leaves = sorted({name.rsplit(".", 1)[1] for name in linear if "language_model." in name})
-    target = rf".*\blanguage_model\..*\.({'|'.join(leaves)})"
-    leaf_names = {name.rsplit(".", 1)[-1] for name, _ in model.named_modules()}
-    whole = [name for name in PROJECTORS if name in leaf_names] if projector else None
-    return get_peft_model(
-        model,
-        LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=0.0, target_modules=target, modules_to_save=whole),
-    )
 
 
 def _name_as_on_the_hub(folder: Path) -> None:

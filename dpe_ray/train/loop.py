@@ -128,6 +128,7 @@ def trainable(policy: PolicyRef, settings: GrpoSettings | SftSettings, seed: int
             trainable=settings.tuning,
             lora_rank=settings.lora_rank,
             lora_alpha=settings.lora_alpha,
+            lora_targets=settings.lora_targets,
             projector=isinstance(settings, SftSettings) and settings.projector_lr > 0,
         )
 

@@ -14,6 +14,8 @@ class GrpoSettings:
     """lora, or full: every weight, the vision tower included."""
     lora_rank: int = 16
     lora_alpha: int = 32
+    lora_targets: tuple[str, ...] = ("language",)
+    """Parts whose linear layers a new adapter is on, and that are trained of any: language, tower, projector."""
     group_size: int = 8
     """Rollouts per prompt, G."""
     prompts_per_step: int = 128
@@ -86,6 +88,8 @@ class SftSettings:
     """lora, or full: every weight, the vision tower included."""
     lora_rank: int = 128
     lora_alpha: int = 256
+    lora_targets: tuple[str, ...] = ("language",)
+    """Parts whose linear layers a new adapter is on, and that are trained of any: language, tower, projector."""
     lr: float = 2e-4
     """Highest learning rate, after warm-up; falls to 0 along a cosine."""
     projector_lr: float = 0.0

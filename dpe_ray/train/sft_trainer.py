@@ -9,7 +9,8 @@ from typing import Any
 from torch import Tensor
 from transformers import get_cosine_schedule_with_warmup
 
-from dpe_ray.models.policy import LoadedPolicy, answer_ids, in_projector, pad_token
+from dpe_ray.models.adapter import in_projector
+from dpe_ray.models.policy import LoadedPolicy, answer_ids, pad_token
 from dpe_ray.train.backends import open_backend
 from dpe_ray.train.balance import in_step
 from dpe_ray.train.batching import MicroBatch, TrainingSequence, collate, cut
