@@ -120,6 +120,9 @@ class TrainConfig(Part):
     from its last step; only a fixed number gives the same result again."""
     micro_batch: Positive = 64
     """Sequences per forward pass."""
+    gradient_checkpointing: bool = False
+    """Keep of each layer only what it is given, and compute the rest again in the backward pass: about a third more
+    work for memory that grows with one layer's activations instead of with all."""
     shared_prefix: Literal["auto", "off"] = "auto"
     """auto: a group's prompt and images are computed once per forward pass, not once per rollout, where model and
     lengths make that cheaper; the numbers are equal up to rounding. off: never."""

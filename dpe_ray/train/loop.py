@@ -17,7 +17,7 @@ from dpe_ray.train.batching import permute_rewards
 from dpe_ray.train.checkpoints import Progress, StepFolders
 from dpe_ray.train.metrics import OnStep, ignore_step, rollout_metrics
 from dpe_ray.train.reward import PARTS, Part, Rubric, rubric_of
-from dpe_ray.train.settings import GrpoSettings, SftSettings
+from dpe_ray.train.settings import GrpoSettings, PolicySettings, SftSettings
 from dpe_ray.train.trainer import GrpoTrainer
 from dpe_ray.train.world import World
 from dpe_ray.types import PolicyRef, Prompt, RolloutGroup, TrainResult, content_id
@@ -119,7 +119,7 @@ def scored(groups: Sequence[RolloutGroup], rubric: Rubric, permute: bool, seed: 
     return [permute_rewards(group, child_seed(seed, "permute", group.prompt.sample.id)) for group in filled]
 
 
-def trainable(policy: PolicyRef, settings: GrpoSettings | SftSettings, seed: int) -> LoadedPolicy:
+def trainable(policy: PolicyRef, settings: PolicySettings, seed: int) -> LoadedPolicy:
     """Load the policy; a new adapter starts the same on every rank and after every restart."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(child_seed(seed, "adapter"))

@@ -11,10 +11,10 @@ from dpe_ray.errors import PoolError, TrainingError
 from dpe_ray.models.policy import LoadedPolicy, answer_ids
 from dpe_ray.ports import RolloutPool
 from dpe_ray.train.checkpoints import Progress, StepFolders
-from dpe_ray.train.logprobs import prompt_inputs
 from dpe_ray.train.loop import Stopwatch, chosen, trainable
 from dpe_ray.train.metrics import OnStep, ignore_step
 from dpe_ray.train.rationales import with_rationales
+from dpe_ray.train.rendering import prompt_inputs
 from dpe_ray.train.settings import SftSettings
 from dpe_ray.train.sft_trainer import SftTrainer
 from dpe_ray.train.targets import completion_text

@@ -37,8 +37,12 @@ class SftTrainer:
         self.policy = policy
         self.settings = settings
         self.world = world or World()
-        packing = settings.shared_prefix == "auto"
-        self._module = CompletionLogprobs(policy, 1.0, packing=packing).eval()
+        self._module = CompletionLogprobs(
+            policy,
+            1.0,
+            packing=settings.shared_prefix == "auto",
+            checkpointing=settings.gradient_checkpointing,
+        ).eval()
         rule = UpdateRule(self._rate, settings.weight_decay, settings.max_grad_norm)
         self.backend = open_backend(settings.backend, self._module, rule, self.world, settings.device)
         self._pad_id = pad_token(policy.processor)
@@ -48,7 +52,7 @@ class SftTrainer:
     def sequence(self, prompt: Prompt) -> TrainingSequence:
         """Tokens of a prompt and of its sample's completion. Raises ValueError when a text holds a control token."""
         completion = answer_ids(self.policy, completion_text(prompt.sample))
-        return TrainingSequence(prompt, self._module.prompt_ids(prompt), completion, (0.0,) * len(completion), 0.0)
+        return TrainingSequence(prompt, self._module.prompts.ids(prompt), completion, (0.0,) * len(completion), 0.0)
 
     def step(self, prompts: Sequence[Prompt], spare: Prompt) -> Metrics:
         """Make one update; returns metrics of all ranks, under TRL's names.
@@ -57,7 +61,7 @@ class SftTrainer:
         rank that has fewer micro-batches than another runs it without weight. Raises TrainingError when the loss is not
         finite; the weights then stay.
         """
-        self._module.forget_prompts()
+        self._module.prompts.forget()
         batches = self._micro_batches(prompts, spare)
         local = sum(float(_counted(batch).sum()) for batch in batches)
         (tokens,) = self.world.total(local, device=self.settings.device)

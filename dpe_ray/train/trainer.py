@@ -33,8 +33,12 @@ class GrpoTrainer:
         self.settings = settings
         self.world = world or World()
         # Dropout would make old and new log-probs differ with equal weights: training runs in eval mode.
-        packing = settings.shared_prefix == "auto"
-        self._module = CompletionLogprobs(policy, settings.temperature, packing=packing).eval()
+        self._module = CompletionLogprobs(
+            policy,
+            settings.temperature,
+            packing=settings.shared_prefix == "auto",
+            checkpointing=settings.gradient_checkpointing,
+        ).eval()
         rule = UpdateRule(lambda name: settings.lr, settings.weight_decay, settings.max_grad_norm)
         self.backend = open_backend(settings.backend, self._module, rule, self.world, settings.device)
         self.reference = Reference(self.backend.parts if settings.kl else {})
@@ -46,7 +50,7 @@ class GrpoTrainer:
         Each rank passes its `World.share`, at least one group; what is left of all is dealt out anew. Raises
         TrainingError when the loss is not finite; the weights are then as they were before that update.
         """
-        self._module.forget_prompts()
+        self._module.prompts.forget()
         everyones = self.world.rejoined(groups)
         kept = informative(everyones) if self.settings.drop_equal_groups else everyones
         spare = next((group for group in everyones if group.prompt.sample.images), everyones[0])
