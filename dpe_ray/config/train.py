@@ -120,6 +120,11 @@ class TrainConfig(Part):
     from its last step; only a fixed number gives the same result again."""
     micro_batch: Positive = 64
     """Sequences per forward pass."""
+    dtype: Literal["auto", "bf16", "fp32"] = "auto"
+    """What the weights are trained in; auto: the checkpoint's. An adapter stays in 32 bit over a 16-bit base, and so do
+    AdamW's moments of it. In full tuning weights and moments are both in it, where steps of a small rate get lost in
+    bf16's 8 bits: take fp32, or zero2 and zero3, which keep 32-bit copies. Log-probabilities and loss are in 32 bit
+    always, and what is saved is in the checkpoint's dtype."""
     gradient_checkpointing: bool = False
     """Keep of each layer only what it is given, and compute the rest again in the backward pass: about a third more
     work for memory that grows with one layer's activations instead of with all."""

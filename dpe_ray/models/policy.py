@@ -13,6 +13,7 @@ from PIL import Image
 
 from dpe_ray.errors import ModelError
 from dpe_ray.models.adapter import loaded_adapter, new_adapter, open_adapter
+from dpe_ray.models.dtypes import DTYPES, cast, state_dtype, stored_dtype
 from dpe_ray.types import PolicyRef
 
 Turn = tuple[str, str, Sequence[Image.Image]]
@@ -25,6 +26,8 @@ class LoadedPolicy:
 
     model: Any
     processor: Any
+    stored: str = ""
+    """What a whole copy is to be saved in, such as bfloat16; empty: as the model is."""
 
 
 def load_policy(
@@ -35,24 +38,21 @@ def load_policy(
     lora_alpha: int = 32,
     lora_targets: Sequence[str] = ("language",),
     projector: bool = False,
+    dtype: str = "auto",
 ) -> LoadedPolicy:
-    """Load base and adapter; safetensors only, no remote code, the dtype of the checkpoint. Raises ModelError.
+    """Load base and adapter; safetensors only, no remote code. Raises ModelError.
 
     `trainable`: "" freezes everything; "lora" continues `ref.adapter` or begins an adapter on the linear layers of
     `lora_targets`, out of language, tower and projector (vLLM can serve the first); "full" trains all weights, an
     adapter merged first. `projector` opens the projector beside an adapter: a new adapter then carries a whole copy of
-    it, which transformers and PEFT load but vLLM does not.
+    it, which transformers and PEFT load but vLLM does not. `dtype` of the base: auto (the checkpoint's), bf16 or fp32;
+    low-rank weights over 16 bit are in 32.
     """
     if trainable not in ("", "lora", "full"):
         raise ValueError(f'trainable is "", "lora" or "full", not {trainable!r}')
-    from transformers import AutoModelForImageTextToText
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()  # a policy loads many times in a round
-    source: dict[str, Any] = {"trust_remote_code": False, "revision": ref.revision or None}
     processor = load_processor(ref.base, ref.revision)
     try:
-        model = AutoModelForImageTextToText.from_pretrained(ref.base, use_safetensors=True, **source)
+        model, stored = _base(ref, dtype)
         model.requires_grad_(trainable == "full")
         if ref.adapter:
             model = loaded_adapter(model, ref.adapter, trainable=trainable == "lora")
@@ -66,7 +66,7 @@ def load_policy(
         place = f"{ref.base} with adapter {ref.adapter}" if ref.adapter else ref.base
         reason = " ".join(str(error).split())[:300]
         raise ModelError(f"policy {place}: cannot be loaded ({reason}); give a vision-language checkpoint") from error
-    return LoadedPolicy(model.eval(), processor)
+    return LoadedPolicy(model.eval(), processor, stored)
 
 
 def load_processor(source: str, revision: str = "") -> Any:
@@ -136,21 +136,41 @@ def saved_tensors(model: Any) -> dict[str, Any]:
     return {name: tensor for name, tensor in tensors.items() if "lora_" in name or ".modules_to_save." in name}
 
 
-def save_policy(model: Any, processor: Any, out: str | Path, tensors: dict[str, Any] | None = None) -> None:
+def save_policy(
+    model: Any, processor: Any, out: str | Path, tensors: dict[str, Any] | None = None, stored: str = ""
+) -> None:
     """Write a PEFT directory for an adapted model, else a whole Hugging Face directory; vLLM loads both as they are.
 
-    `tensors` are whole copies of `saved_tensors`, for a model whose own are in shards.
+    `tensors` are whole copies of `saved_tensors`, for a model whose own are in shards; `stored` as in `LoadedPolicy`,
+    for a whole directory.
     """
     from peft import PeftModel
 
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
+    whole = not isinstance(model, PeftModel)
+    if whole and stored:
+        tensors = cast(tensors or saved_tensors(model), stored)
     model.save_pretrained(folder, safe_serialization=True, state_dict=tensors)
-    if isinstance(model, PeftModel):
+    if not whole:
         return
+    if stored:
+        state_dtype(folder / "config.json", stored)
     processor.save_pretrained(folder)
     if model.config.model_type == "llava":
         _name_as_on_the_hub(folder)
+
+
+def _base(ref: PolicyRef, dtype: str) -> tuple[Any, str]:
+    """Load the whole model, and tell what its copies are saved in where that is not what it was loaded in."""
+    from transformers import AutoConfig, AutoModelForImageTextToText
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # a policy loads many times in a round
+    source: dict[str, Any] = {"trust_remote_code": False, "revision": ref.revision or None}
+    stored = "" if dtype == "auto" else stored_dtype(AutoConfig.from_pretrained(ref.base, **source))
+    model = AutoModelForImageTextToText.from_pretrained(ref.base, use_safetensors=True, dtype=DTYPES[dtype], **source)
+    return model, stored
 
 
 def _require_plain(processor: Any, text: str) -> None:

@@ -129,6 +129,7 @@ def trainable(policy: PolicyRef, settings: PolicySettings, seed: int) -> LoadedP
             lora_rank=settings.lora_rank,
             lora_alpha=settings.lora_alpha,
             lora_targets=settings.lora_targets,
+            dtype=settings.dtype,
             projector=isinstance(settings, SftSettings) and settings.projector_lr > 0,
         )
 

@@ -15,6 +15,8 @@ class PolicySettings:
     lora_alpha: int = 32
     lora_targets: tuple[str, ...] = ("language",)
     """Parts whose linear layers a new adapter is on, and that are trained of any: language, tower, projector."""
+    dtype: str = "auto"
+    """Of the base: auto (the checkpoint's), bf16 or fp32."""
     gradient_checkpointing: bool = False
     """Compute the activations of layers again in the backward pass."""
     max_grad_norm: float = 1.0
