@@ -63,6 +63,12 @@ class TrainConfig(Part):
     steps: Positive = 20
     """Rollout batches per round."""
     lr: Annotated[float, Field(gt=0)] = 1e-5
+    """Highest learning rate of GRPO, after warm-up."""
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    """What becomes of it over the updates of a round: it stays, or falls to 0 in a line or along a cosine. SFT's always
+    falls along a cosine."""
+    warmup: Fraction = 0.0
+    """Share of the updates over which the learning rate rises from 0."""
     weight_decay: Annotated[float, Field(ge=0)] = 1e-2
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
     kl: Annotated[float, Field(ge=0)] = 0.01
@@ -140,6 +146,9 @@ class TrainConfig(Part):
     num_cpus: Annotated[float, Field(gt=0)] = 1.0
     """CPUs per training worker."""
     use_gpu: bool = False
+    peak_tflops: Annotated[float, Field(gt=0)] | None = None
+    """What a worker's device can do in the dtype of the weights, in 10^12 operations a second, for the metric `mfu`;
+    null: known for A100, H100 and H200 in bf16, elsewhere there is no such metric."""
 
     @field_validator("reward")
     @classmethod

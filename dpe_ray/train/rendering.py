@@ -7,6 +7,7 @@ from torch import Tensor
 from dpe_ray.errors import TrainingError
 from dpe_ray.models.images import decode, read_bytes
 from dpe_ray.models.policy import LoadedPolicy, render
+from dpe_ray.train.image_tokens import require_features
 from dpe_ray.types import Prompt
 
 Inputs = dict[str, Any]
@@ -28,7 +29,7 @@ class RenderedPrompts:
 
         Raises ValueError when its text holds one of the model's control tokens.
         """
-        return tuple(self._inputs(prompt)["input_ids"][0].tolist())
+        return tuple(self.inputs(prompt)["input_ids"][0].tolist())
 
     def seen(self, prompt: Prompt, by_engine: Tensor) -> Inputs:
         """Inputs of a prompt that an engine has answered; `by_engine` are its tokens, left padded.
@@ -42,12 +43,14 @@ class RenderedPrompts:
                     f"sample {prompt.sample.id}: trainer and rollout engine tokenize the prompt differently; "
                     "serve and train the same checkpoint"
                 )
-        return self._inputs(prompt)
+        return self.inputs(prompt)
 
-    def _inputs(self, prompt: Prompt) -> Inputs:
+    def inputs(self, prompt: Prompt) -> Inputs:
+        """What the model takes for a prompt; raises as `ids`, and TrainingError for pictures that do not fit it."""
         key = prompt.sample.id, prompt.text
         if key not in self._rendered:
             inputs = prompt_inputs(self._policy.processor, prompt)
+            require_features(self._policy.model.config, inputs, prompt.sample.id)
             self._rendered[key] = {name: value.to(self._policy.model.device) for name, value in inputs.items()}
         return self._rendered[key]
 

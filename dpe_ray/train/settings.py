@@ -26,6 +26,8 @@ class PolicySettings:
     backend: str = "ddp"
     """Which of `backends.BACKENDS` spreads the policy over the ranks."""
     device: str = "cpu"
+    peak_tflops: float | None = None
+    """Of one rank's device in the dtype of the weights, for `mfu`; None: known for some, else no such metric."""
 
     def on(self, device: str) -> Self:
         """The same on another device."""
@@ -46,6 +48,11 @@ class GrpoSettings(PolicySettings):
     steps: int = 20
     """Rollout batches."""
     lr: float = 1e-5
+    """Highest learning rate, after warm-up."""
+    schedule: str = "constant"
+    """How it goes on over the updates of the round: constant, linear or cosine; see `schedule`."""
+    warmup: float = 0.0
+    """Share of the updates over which it rises from 0."""
     weight_decay: float = 1e-2
     kl: float = 0.01
     """Coefficient of the KL to the policy at the start of the round; 0 saves the reference's forward pass."""
