@@ -174,7 +174,9 @@ def _base(ref: PolicyRef, dtype: str) -> tuple[Any, str]:
 
 
 def _require_plain(processor: Any, text: str) -> None:
-    if found := next((token for token in processor.tokenizer.all_special_tokens if token in text), None):
+    pictures = (getattr(processor, name, None) for name in ("image_token", "video_token"))  # of some, no special tokens
+    controls = (*processor.tokenizer.all_special_tokens, *filter(None, pictures))
+    if found := next((token for token in controls if token in text), None):
         raise ValueError(f"text holds {found!r}, which the model reads as a control token; remove it")
 
 
