@@ -131,6 +131,10 @@ class TrainConfig(Part):
     AdamW's moments of it. In full tuning weights and moments are both in it, where steps of a small rate get lost in
     bf16's 8 bits: take fp32, or zero2 and zero3, which keep 32-bit copies. Log-probabilities and loss are in 32 bit
     always, and what is saved is in the checkpoint's dtype."""
+    quantize: Literal["", "nf4"] = ""
+    """nf4: the language model below an adapter is held in 4 bits (QLoRA, arXiv 2305.14314), computed in `dtype`. For
+    backend ddp, and a student with engine transformers and `options: {quantize: nf4}`, so that trainer and rollouts
+    have the same weights. Needs `pip install 'dpe-ray[qlora]'`."""
     gradient_checkpointing: bool = False
     """Keep of each layer only what it is given, and compute the rest again in the backward pass: about a third more
     work for memory that grows with one layer's activations instead of with all."""
@@ -167,6 +171,14 @@ class TrainConfig(Part):
             raise ValueError(
                 "lora_targets: projector, and sft.projector_lr trains a whole copy of it; take one of them out"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _can_be_quantized(self) -> Self:
+        if self.quantize and self.tuning == "full":
+            raise ValueError("quantize: weights in 4 bits cannot be trained; set tuning: lora")
+        if self.quantize and self.backend != "ddp":
+            raise ValueError(f"quantize: {self.backend} does not cut weights in 4 bits into shards; set backend: ddp")
         return self
 
     @property

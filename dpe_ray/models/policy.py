@@ -14,6 +14,7 @@ from PIL import Image
 from dpe_ray.errors import ModelError
 from dpe_ray.models.adapter import loaded_adapter, new_adapter, open_adapter
 from dpe_ray.models.dtypes import DTYPES, cast, state_dtype, stored_dtype
+from dpe_ray.models.quantized import keep_differentiable, nf4, require_bitsandbytes
 from dpe_ray.types import PolicyRef
 
 Turn = tuple[str, str, Sequence[Image.Image]]
@@ -39,6 +40,7 @@ def load_policy(
     lora_targets: Sequence[str] = ("language",),
     projector: bool = False,
     dtype: str = "auto",
+    quantize: str = "",
 ) -> LoadedPolicy:
     """Load base and adapter; safetensors only, no remote code. Raises ModelError.
 
@@ -46,13 +48,18 @@ def load_policy(
     `lora_targets`, out of language, tower and projector (vLLM can serve the first); "full" trains all weights, an
     adapter merged first. `projector` opens the projector beside an adapter: a new adapter then carries a whole copy of
     it, which transformers and PEFT load but vLLM does not. `dtype` of the base: auto (the checkpoint's), bf16 or fp32;
-    low-rank weights over 16 bit are in 32.
+    low-rank weights over 16 bit are in 32. `quantize` "nf4" holds the language model in 4 bits, which compute in
+    `dtype`; not for "full", and a ConfigError where bitsandbytes is missing.
     """
     if trainable not in ("", "lora", "full"):
         raise ValueError(f'trainable is "", "lora" or "full", not {trainable!r}')
+    if quantize and trainable == "full":
+        raise ValueError("weights in 4 bits cannot be trained; put an adapter over them")
+    if quantize:
+        require_bitsandbytes()
     processor = load_processor(ref.base, ref.revision)
     try:
-        model, stored = _base(ref, dtype)
+        model, stored = _base(ref, dtype, quantize)
         model.requires_grad_(trainable == "full")
         if ref.adapter:
             model = loaded_adapter(model, ref.adapter, trainable=trainable == "lora")
@@ -161,16 +168,20 @@ def save_policy(
         _name_as_on_the_hub(folder)
 
 
-def _base(ref: PolicyRef, dtype: str) -> tuple[Any, str]:
+def _base(ref: PolicyRef, dtype: str, quantize: str) -> tuple[Any, str]:
     """Load the whole model, and tell what its copies are saved in where that is not what it was loaded in."""
     from transformers import AutoConfig, AutoModelForImageTextToText
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # a policy loads many times in a round
     source: dict[str, Any] = {"trust_remote_code": False, "revision": ref.revision or None}
-    stored = "" if dtype == "auto" else stored_dtype(AutoConfig.from_pretrained(ref.base, **source))
+    stored = stored_dtype(AutoConfig.from_pretrained(ref.base, **source))
+    wanted = stored if dtype == "auto" else DTYPES[dtype]
+    if quantize:
+        source["quantization_config"] = nf4(wanted)
     model = AutoModelForImageTextToText.from_pretrained(ref.base, use_safetensors=True, dtype=DTYPES[dtype], **source)
-    return model, stored
+    keep_differentiable(model)
+    return model, stored if wanted != stored else ""
 
 
 def _require_plain(processor: Any, text: str) -> None:

@@ -74,5 +74,11 @@ class Flops:
         return total
 
     def _add(self, part: str, weight: nn.Parameter) -> None:
-        before, trained = self.weights[part], weight.requires_grad * weight.numel()
-        self.weights[part] = PartWeights(before.all + weight.numel(), before.trained + trained)
+        before, count = self.weights[part], _numbers(weight)
+        self.weights[part] = PartWeights(before.all + count, before.trained + weight.requires_grad * count)
+
+
+def _numbers(weight: Any) -> int:
+    """Of a matrix, also of one that is held in 4 bits, two in a byte."""
+    shape: Any = weight.quant_state.shape if getattr(weight, "quant_state", None) else weight.shape
+    return int(shape.numel())

@@ -134,6 +134,7 @@ def trainable(policy: PolicyRef, settings: PolicySettings, seed: int) -> LoadedP
             lora_alpha=settings.lora_alpha,
             lora_targets=settings.lora_targets,
             dtype=settings.dtype,
+            quantize=settings.quantize,
             projector=isinstance(settings, SftSettings) and settings.projector_lr > 0,
         )
 

@@ -17,6 +17,8 @@ class PolicySettings:
     """Parts whose linear layers a new adapter is on, and that are trained of any: language, tower, projector."""
     dtype: str = "auto"
     """Of the base: auto (the checkpoint's), bf16 or fp32."""
+    quantize: str = ""
+    """nf4: the language model below an adapter is held in 4 bits."""
     gradient_checkpointing: bool = False
     """Compute the activations of layers again in the backward pass."""
     max_grad_norm: float = 1.0
