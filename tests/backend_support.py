@@ -16,13 +16,17 @@ from train_support import WORDS, LocalPool, make_group, make_groups, make_prompt
 
 from dpe_ray.models.policy import load_policy, render
 from dpe_ray.train import logprobs
+from dpe_ray.train.loop import trainable
 from dpe_ray.train.settings import GrpoSettings, SftSettings
 from dpe_ray.train.sft_loop import train as train_sft
 from dpe_ray.train.trainer import GrpoTrainer
 from dpe_ray.train.world import World, distributed_world
 from dpe_ray.types import PolicyRef, RolloutGroup
 
-SETTINGS = GrpoSettings(lr=1e-5, kl=0.02, micro_batch=4, lora_rank=4, lora_alpha=8, drop_equal_groups=True)
+PARTS = ("language", "tower", "projector")
+SETTINGS = GrpoSettings(
+    lr=1e-5, kl=0.02, micro_batch=4, lora_rank=4, lora_alpha=8, lora_targets=PARTS, drop_equal_groups=True
+)
 FORWARDS = 2 * (2 + 2)
 """Of a rank in two steps: three groups are left, so two micro-batches on one rank, and the reference sees each too."""
 SFT = SftSettings(
@@ -58,8 +62,7 @@ def groups_of(student: PolicyRef, folder: Path) -> list[RolloutGroup]:
 
 def trainer_of(student: PolicyRef, settings: GrpoSettings, world: World) -> GrpoTrainer:
     """One whose adapter starts the same everywhere."""
-    torch.manual_seed(0)
-    return GrpoTrainer(load_policy(student, trainable=settings.tuning, lora_rank=4, lora_alpha=8), settings, world)
+    return GrpoTrainer(trainable(student, settings, 0), settings, world)
 
 
 def updated(settings: GrpoSettings, student: PolicyRef, folder: Path, world: World) -> Outcome:
@@ -114,10 +117,11 @@ Ranks = list[dict[str, Any]]
 
 
 def on_both_ranks(backends: Sequence[str], student: PolicyRef, folder: Path) -> Ranks:
-    """GRPO and SFT with every backend and every tuning."""
+    """GRPO and SFT with every backend and every tuning; GRPO computes activations twice, as one process does not."""
     works: dict[str, Work] = {}
     for backend, tuning in product(backends, TUNINGS):
-        works[f"grpo-{backend}-{tuning}"] = partial(updated, replace(SETTINGS, backend=backend, tuning=tuning))
+        grpo = replace(SETTINGS, backend=backend, tuning=tuning, gradient_checkpointing=True)
+        works[f"grpo-{backend}-{tuning}"] = partial(updated, grpo)
         works[f"sft-{backend}-{tuning}"] = partial(tuned, replace(SFT, backend=backend, tuning=tuning))
     return on_two_ranks(works, student, folder)
 

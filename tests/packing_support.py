@@ -8,6 +8,7 @@ import torch
 from train_support import WORDS, make_group, make_prompt
 
 from dpe_ray.micro.student import IMAGE, build_model, build_processor
+from dpe_ray.models.adapter import new_adapter
 from dpe_ray.models.images import decode, read_bytes
 from dpe_ray.models.policy import LoadedPolicy, render
 from dpe_ray.types import Answer, AnswerKind, Prompt, RolloutGroup, Sample
@@ -98,13 +99,13 @@ MODELS: dict[str, Callable[[], LoadedPolicy]] = {
 
 
 def adapted(policy: LoadedPolicy, tuning: str) -> LoadedPolicy:
-    """Open every weight, or only an adapter whose two matrices are both random."""
-    from peft import LoraConfig, get_peft_model
+    """Open every weight, or only an adapter whose two matrices are both random.
 
+    `tuning` is full, or lora and what it is on: "lora tower projector".
+    """
     if tuning == "full":
         return LoadedPolicy(policy.model.requires_grad_(True), policy.processor)
-    settings = LoraConfig(r=4, lora_alpha=8, target_modules=r".*language_model\..*(q|k|v|o|up|down|gate)_proj")
-    model = get_peft_model(policy.model, settings)
+    model = new_adapter(policy.model, tuning.split()[1:], rank=4, alpha=8, whole_projector=False)
     torch.manual_seed(1)
     for name, weight in model.named_parameters():
         if "lora_" in name:

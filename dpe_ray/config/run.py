@@ -136,6 +136,18 @@ class RunConfig(Part):
         return self
 
     @model_validator(mode="after")
+    def _same_weights(self) -> Self:
+        """Rollouts of a model in 4 bits come from other probabilities than those of the whole one."""
+        student, wanted = self.models.get("student"), self.train.quantize
+        served = student.options.get("quantize", "") if student and student.engine == "transformers" else ""
+        if served != wanted:
+            raise ValueError(
+                f"train.quantize is {wanted or 'empty'}, and the student is served with {served or 'whole weights'}; "
+                "give both nf4 (models.student: engine transformers, options.quantize), or neither"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _usable_tools(self) -> Self:
         search, edit = self.tools.search, self.tools.edit
         if self.supply.annotate.start == "image" and (search.source, edit.how) != ("pool", "none"):

@@ -1,8 +1,8 @@
 """How a run fine-tunes the student."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from dpe_ray.config.part import Fraction, Part, Positive, Workers
 
@@ -51,6 +51,9 @@ class TrainConfig(Part):
     tuning: Literal["lora", "full"] = "lora"
     lora_rank: Positive = 16
     lora_alpha: Positive = 32
+    lora_targets: Annotated[tuple[Literal["language", "tower", "projector"], ...], Field(min_length=1)] = ("language",)
+    """Parts on whose linear layers the adapter is: the language model, the picture tower, and the projector between
+    them. vLLM serves the last two for Qwen's models alone, with `options.enable_tower_connector_lora`."""
     group_size: Annotated[int, Field(ge=2)] = 8
     """Rollouts per prompt, G."""
     prompts_per_step: Positive = 128
@@ -60,6 +63,12 @@ class TrainConfig(Part):
     steps: Positive = 20
     """Rollout batches per round."""
     lr: Annotated[float, Field(gt=0)] = 1e-5
+    """Highest learning rate of GRPO, after warm-up."""
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    """What becomes of it over the updates of a round: it stays, or falls to 0 in a line or along a cosine. SFT's always
+    falls along a cosine."""
+    warmup: Fraction = 0.0
+    """Share of the updates over which the learning rate rises from 0."""
     weight_decay: Annotated[float, Field(ge=0)] = 1e-2
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
     kl: Annotated[float, Field(ge=0)] = 0.01
@@ -117,6 +126,18 @@ class TrainConfig(Part):
     from its last step; only a fixed number gives the same result again."""
     micro_batch: Positive = 64
     """Sequences per forward pass."""
+    dtype: Literal["auto", "bf16", "fp32"] = "auto"
+    """What the weights are trained in; auto: the checkpoint's. An adapter stays in 32 bit over a 16-bit base, and so do
+    AdamW's moments of it. In full tuning weights and moments are both in it, where steps of a small rate get lost in
+    bf16's 8 bits: take fp32, or zero2 and zero3, which keep 32-bit copies. Log-probabilities and loss are in 32 bit
+    always, and what is saved is in the checkpoint's dtype."""
+    quantize: Literal["", "nf4"] = ""
+    """nf4: the language model below an adapter is held in 4 bits (QLoRA, arXiv 2305.14314), computed in `dtype`. For
+    backend ddp, and a student with engine transformers and `options: {quantize: nf4}`, so that trainer and rollouts
+    have the same weights. Needs `pip install 'dpe-ray[qlora]'`."""
+    gradient_checkpointing: bool = False
+    """Keep of each layer only what it is given, and compute the rest again in the backward pass: about a third more
+    work for memory that grows with one layer's activations instead of with all."""
     shared_prefix: Literal["auto", "off"] = "auto"
     """auto: a group's prompt and images are computed once per forward pass, not once per rollout, where model and
     lengths make that cheaper; the numbers are equal up to rounding. off: never."""
@@ -129,6 +150,9 @@ class TrainConfig(Part):
     num_cpus: Annotated[float, Field(gt=0)] = 1.0
     """CPUs per training worker."""
     use_gpu: bool = False
+    peak_tflops: Annotated[float, Field(gt=0)] | None = None
+    """What a worker's device can do in the dtype of the weights, in 10^12 operations a second, for the metric `mfu`;
+    null: known for A100, H100 and H200 in bf16, elsewhere there is no such metric."""
 
     @field_validator("reward")
     @classmethod
@@ -140,6 +164,27 @@ class TrainConfig(Part):
         if twice := next((name for name in names if names.count(name) > 1), ""):
             raise ValueError(f"two rewards are named {twice}; rename a function")
         return reward
+
+    @model_validator(mode="after")
+    def _one_projector(self) -> Self:
+        if self.tuning == "lora" and "projector" in self.lora_targets and self.trains_whole_projector:
+            raise ValueError(
+                "lora_targets: projector, and sft.projector_lr trains a whole copy of it; take one of them out"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _can_be_quantized(self) -> Self:
+        if self.quantize and self.tuning == "full":
+            raise ValueError("quantize: weights in 4 bits cannot be trained; set tuning: lora")
+        if self.quantize and self.backend != "ddp":
+            raise ValueError(f"quantize: {self.backend} does not cut weights in 4 bits into shards; set backend: ddp")
+        return self
+
+    @property
+    def trains_whole_projector(self) -> bool:
+        """Whether an adapter would carry a copy of the projector."""
+        return self.method in ("sft", "chain") and self.sft.projector_lr > 0
 
     @property
     def num_workers(self) -> int | tuple[int, int]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dpe_ray.errors import ModelError
+from dpe_ray.models.quantized import is_quantized
 from dpe_ray.types import PolicyRef
 
 _ACTIVE = "default"
@@ -15,8 +16,8 @@ _ACTIVE = "default"
 class HeldAdapter:
     """A base with an adapter on its linear layers.
 
-    In 32 bit the adapter is added to the weights, since the sums stay equal and decoding has fewer of them; what it is
-    added to is kept beside them, so that a thousand exchanges leave no rounding behind.
+    In 32 bit, and none of it in 4, the adapter is added to the weights, since the sums stay equal and decoding has
+    fewer of them; what it is added to is kept beside them, so that a thousand exchanges leave no rounding behind.
     """
 
     def __init__(self, ref: PolicyRef, adapted: Any) -> None:
@@ -34,7 +35,7 @@ class HeldAdapter:
             if f".{_ACTIVE}." in name
         }
         self._plain: dict[str, Any] = {}
-        if adapted.dtype == torch.float32:
+        if adapted.dtype == torch.float32 and not is_quantized(adapted):
             self._plain = {name: layer.get_base_layer().weight.detach().clone() for name, layer in self._layers.items()}
             adapted = adapted.merge_and_unload()
         self.model: Any = adapted

@@ -12,10 +12,10 @@ from typing import Any
 from PIL import Image
 
 from dpe_ray.errors import ModelError
+from dpe_ray.models.adapter import loaded_adapter, new_adapter, open_adapter
+from dpe_ray.models.dtypes import DTYPES, cast, state_dtype, stored_dtype
+from dpe_ray.models.quantized import keep_differentiable, nf4, require_bitsandbytes
 from dpe_ray.types import PolicyRef
-
-PROJECTORS = ("multi_modal_projector", "mm_projector", "merger", "connector", "aligner")
-"""Names that checkpoints give to the module between the picture tower and the language model."""
 
 Turn = tuple[str, str, Sequence[Image.Image]]
 """Role, text and the images in front of the text."""
@@ -27,40 +27,53 @@ class LoadedPolicy:
 
     model: Any
     processor: Any
+    stored: str = ""
+    """What a whole copy is to be saved in, such as bfloat16; empty: as the model is."""
 
 
 def load_policy(
-    ref: PolicyRef, *, trainable: str = "", lora_rank: int = 16, lora_alpha: int = 32, projector: bool = False
+    ref: PolicyRef,
+    *,
+    trainable: str = "",
+    lora_rank: int = 16,
+    lora_alpha: int = 32,
+    lora_targets: Sequence[str] = ("language",),
+    projector: bool = False,
+    dtype: str = "auto",
+    quantize: str = "",
 ) -> LoadedPolicy:
-    """Load base and adapter; safetensors only, no remote code, the dtype of the checkpoint. Raises ModelError.
+    """Load base and adapter; safetensors only, no remote code. Raises ModelError.
 
-    `trainable`: "" freezes everything; "lora" continues `ref.adapter` or begins an adapter on the linear layers of the
-    language model (what vLLM can serve); "full" trains all weights, an adapter merged first. `projector` opens the
-    projector beside an adapter: a new adapter then carries a whole copy of it, which transformers and PEFT load but
-    vLLM does not.
+    `trainable`: "" freezes everything; "lora" continues `ref.adapter` or begins an adapter on the linear layers of
+    `lora_targets`, out of language, tower and projector (vLLM can serve the first); "full" trains all weights, an
+    adapter merged first. `projector` opens the projector beside an adapter: a new adapter then carries a whole copy of
+    it, which transformers and PEFT load but vLLM does not. `dtype` of the base: auto (the checkpoint's), bf16 or fp32;
+    low-rank weights over 16 bit are in 32. `quantize` "nf4" holds the language model in 4 bits, which compute in
+    `dtype`; not for "full", and a ConfigError where bitsandbytes is missing.
     """
     if trainable not in ("", "lora", "full"):
         raise ValueError(f'trainable is "", "lora" or "full", not {trainable!r}')
-    from transformers import AutoModelForImageTextToText
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()  # a policy loads many times in a round
-    source: dict[str, Any] = {"trust_remote_code": False, "revision": ref.revision or None}
+    if quantize and trainable == "full":
+        raise ValueError("weights in 4 bits cannot be trained; put an adapter over them")
+    if quantize:
+        require_bitsandbytes()
     processor = load_processor(ref.base, ref.revision)
     try:
-        model = AutoModelForImageTextToText.from_pretrained(ref.base, use_safetensors=True, **source)
+        model, stored = _base(ref, dtype, quantize)
         model.requires_grad_(trainable == "full")
         if ref.adapter:
-            model = _with_adapter(model, ref.adapter, trainable)
+            model = loaded_adapter(model, ref.adapter, trainable=trainable == "lora")
         elif trainable == "lora":
-            model = _with_new_adapter(model, lora_rank, lora_alpha, projector)
+            model = new_adapter(model, lora_targets, rank=lora_rank, alpha=lora_alpha, whole_projector=projector)
         if trainable == "lora":
-            _freeze_projector(model, projector)
+            open_adapter(model, lora_targets, whole_projector=projector)
+        elif ref.adapter and trainable == "full":
+            model = model.merge_and_unload().requires_grad_(True)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         place = f"{ref.base} with adapter {ref.adapter}" if ref.adapter else ref.base
         reason = " ".join(str(error).split())[:300]
         raise ModelError(f"policy {place}: cannot be loaded ({reason}); give a vision-language checkpoint") from error
-    return LoadedPolicy(model.eval(), processor)
+    return LoadedPolicy(model.eval(), processor, stored)
 
 
 def load_processor(source: str, revision: str = "") -> Any:
@@ -104,11 +117,6 @@ def chat_text(processor: Any, turns: Sequence[Turn]) -> tuple[str, bool]:
     return prompt, not (bool(bos) and prompt.startswith(bos))  # some templates write it, some leave it to the tokenizer
 
 
-def in_projector(weight: str) -> bool:
-    """Tell by its name whether a weight belongs to the projector, in whatever model."""
-    return not set(PROJECTORS).isdisjoint(weight.split("."))
-
-
 def pad_token(processor: Any) -> int:
     """Id of the padding token; the end token for tokenizers that have none."""
     tokenizer = processor.tokenizer
@@ -135,25 +143,51 @@ def saved_tensors(model: Any) -> dict[str, Any]:
     return {name: tensor for name, tensor in tensors.items() if "lora_" in name or ".modules_to_save." in name}
 
 
-def save_policy(model: Any, processor: Any, out: str | Path, tensors: dict[str, Any] | None = None) -> None:
+def save_policy(
+    model: Any, processor: Any, out: str | Path, tensors: dict[str, Any] | None = None, stored: str = ""
+) -> None:
     """Write a PEFT directory for an adapted model, else a whole Hugging Face directory; vLLM loads both as they are.
 
-    `tensors` are whole copies of `saved_tensors`, for a model whose own are in shards.
+    `tensors` are whole copies of `saved_tensors`, for a model whose own are in shards; `stored` as in `LoadedPolicy`,
+    for a whole directory.
     """
     from peft import PeftModel
 
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
+    whole = not isinstance(model, PeftModel)
+    if whole and stored:
+        tensors = cast(tensors or saved_tensors(model), stored)
     model.save_pretrained(folder, safe_serialization=True, state_dict=tensors)
-    if isinstance(model, PeftModel):
+    if not whole:
         return
+    if stored:
+        state_dtype(folder / "config.json", stored)
     processor.save_pretrained(folder)
     if model.config.model_type == "llava":
         _name_as_on_the_hub(folder)
 
 
+def _base(ref: PolicyRef, dtype: str, quantize: str) -> tuple[Any, str]:
+    """Load the whole model, and tell what its copies are saved in where that is not what it was loaded in."""
+    from transformers import AutoConfig, AutoModelForImageTextToText
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # a policy loads many times in a round
+    source: dict[str, Any] = {"trust_remote_code": False, "revision": ref.revision or None}
+    stored = stored_dtype(AutoConfig.from_pretrained(ref.base, **source))
+    wanted = stored if dtype == "auto" else DTYPES[dtype]
+    if quantize:
+        source["quantization_config"] = nf4(wanted)
+    model = AutoModelForImageTextToText.from_pretrained(ref.base, use_safetensors=True, dtype=DTYPES[dtype], **source)
+    keep_differentiable(model)
+    return model, stored if wanted != stored else ""
+
+
 def _require_plain(processor: Any, text: str) -> None:
-    if found := next((token for token in processor.tokenizer.all_special_tokens if token in text), None):
+    pictures = (getattr(processor, name, None) for name in ("image_token", "video_token"))  # of some, no special tokens
+    controls = (*processor.tokenizer.all_special_tokens, *filter(None, pictures))
+    if found := next((token for token in controls if token in text), None):
         raise ValueError(f"text holds {found!r}, which the model reads as a control token; remove it")
 
 
@@ -168,39 +202,6 @@ def _end_of_turn(policy: LoadedPolicy) -> int:
     said = [{"role": role, "content": [{"type": "text", "text": "x"}]} for role in ("user", "assistant")]
     written = tokenizer(policy.processor.apply_chat_template(said, tokenize=False), add_special_tokens=False)
     return next((id_ for id_ in reversed(written["input_ids"]) if id_ in ends), int(tokenizer.eos_token_id))
-
-
-def _with_adapter(model: Any, adapter: str, trainable: str) -> Any:
-    from peft import PeftModel
-
-    model = PeftModel.from_pretrained(model, adapter, is_trainable=trainable == "lora")
-    if trainable != "full":
-        return model
-    return model.merge_and_unload().requires_grad_(True)
-
-
-def _freeze_projector(model: Any, open_: bool) -> None:
-    """Keep a projector that an adapter carries as it is, unless it is to be trained."""
-    trained = [weight for name, weight in model.named_parameters() if in_projector(name) and weight.requires_grad]
-    if open_ and not trained:
-        raise ValueError(f"its adapter carries no projector ({', '.join(PROJECTORS)}) that could be trained")
-    for weight in trained:
-        weight.requires_grad_(open_)
-
-
-def _with_new_adapter(model: Any, rank: int, alpha: int, projector: bool) -> Any:
-    from peft import LoraConfig, get_peft_model
-    from torch import nn
-
-    linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
-    leaves = sorted({name.rsplit(".", 1)[1] for name in linear if "language_model." in name})
-    target = rf".*\blanguage_model\..*\.({'|'.join(leaves)})"
-    leaf_names = {name.rsplit(".", 1)[-1] for name, _ in model.named_modules()}
-    whole = [name for name in PROJECTORS if name in leaf_names] if projector else None
-    return get_peft_model(
-        model,
-        LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=0.0, target_modules=target, modules_to_save=whole),
-    )
 
 
 def _name_as_on_the_hub(folder: Path) -> None:

@@ -28,6 +28,7 @@ _DEFAULTS: dict[str, Any] = {
     "one_by_one": False,
     "device": "cpu",
     "revision": "",
+    "quantize": "",
 }
 _Place = tuple["asyncio.Task[list[list[Completion]]]", int]
 """The batch a request went into, and its index there."""
@@ -37,8 +38,9 @@ class TransformersEngine:
     """An Engine, and a RolloutPool's worker. Log-probabilities are those of `decoding.decode`.
 
     Options: `threads` of torch in this process, `max_sequences` decoded at once, `window_ms` of silence that close a
-    batch, `one_by_one` for requests that share no batch, `device`, `revision` of a hub id. Seeded requests repeat up to
-    rounding, since which others share their batch moves logits by ~1e-7; one by one they repeat exactly.
+    batch, `one_by_one` for requests that share no batch, `device`, `revision` of a hub id, `quantize` as in
+    `load_policy`. Seeded requests repeat up to rounding, since which others share their batch moves logits by ~1e-7;
+    one by one they repeat exactly.
     """
 
     def __init__(self, source: str, options: dict[str, Any]) -> None:
@@ -57,6 +59,8 @@ class TransformersEngine:
         """Raise ConfigError for an option that there is not."""
         if unknown := sorted(set(options) - set(_DEFAULTS)):
             raise ConfigError(f"engine transformers: no option {unknown[0]!r}; there are {', '.join(_DEFAULTS)}")
+        if (quantize := options.get("quantize", "")) not in ("", "nf4"):
+            raise ConfigError(f"engine transformers: options.quantize is nf4 or empty, not {quantize!r}")
 
     @property
     def version(self) -> int:
@@ -124,7 +128,7 @@ class TransformersEngine:
             ]
 
     def _load(self, ref: PolicyRef) -> tuple[LoadedPolicy, HeldAdapter | None]:
-        policy = load_policy(ref)
+        policy = load_policy(ref, quantize=self._options["quantize"])
         model = policy.model.to(self._options["device"])
         held = HeldAdapter(ref, model) if ref.adapter else None
         return LoadedPolicy(held.model if held else model, policy.processor), held

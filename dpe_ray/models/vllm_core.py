@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dpe_ray.errors import BadRequest, ConfigError, ModelError, ModelUnavailable
+from dpe_ray.models.dtypes import stored_dtype
 from dpe_ray.models.vllm_job import Job, Written, asked, sampling_params, written
 from dpe_ray.models.vllm_options import VllmOptions
 
@@ -183,8 +184,7 @@ def _checked_dtype(source: str, options: VllmOptions) -> str:
             f"options.enable_tower_connector_lora: vLLM 0.32 counts the picture tokens of {config.model_type} wrongly "
             "and breaks down; leave it out"
         )
-    dtype = config.dtype or config.get_text_config().dtype
-    return str(dtype).removeprefix("torch.") if dtype else "float32"
+    return stored_dtype(config)
 
 
 def _folder(source: str, revision: str) -> str:

@@ -18,6 +18,7 @@ from dpe_ray.config import ROLES, ModelConfig, RunConfig
 from dpe_ray.errors import ConfigError
 from dpe_ray.models.engines import engine_names
 from dpe_ray.models.prompts import PromptFile
+from dpe_ray.models.quantized import require_bitsandbytes
 from dpe_ray.pool.sources import GROUP, PREFIX
 from dpe_ray.rounds.ledger import STUDENT
 from dpe_ray.runtime.vllm_rules import require_here, require_options, require_trainable
@@ -169,6 +170,8 @@ def _of_workers(config: RunConfig) -> Iterator[Finding]:
         yield _variable("tools.search.token_env", token, "a token of the image search")
     if config.train.backend.startswith("zero"):
         yield _deepspeed(config.train.backend)
+    if config.train.quantize:
+        yield _bitsandbytes(config.train.quantize)
     used = {config.model_of(role) for role in ROLES} | {config.supply.retrieve.embedder, config.tools.edit.model}
     for name, model in config.models.items():
         if model.engine:
@@ -195,6 +198,14 @@ def _deepspeed(backend: str) -> Finding:
         return Finding("train.backend", f"{backend}: deepspeed is installed")
     told = f"{backend} needs DeepSpeed: pip install 'dpe-ray[deepspeed]', or set fsdp2"
     return Finding("train.backend", told, ok=False)
+
+
+def _bitsandbytes(quantize: str) -> Finding:
+    try:
+        require_bitsandbytes()
+    except ConfigError as error:
+        return Finding("train.quantize", str(error).removeprefix("quantize: "), ok=False)
+    return Finding("train.quantize", f"{quantize}: bitsandbytes is installed")
 
 
 def _prompt(name: str, file: str) -> Finding:

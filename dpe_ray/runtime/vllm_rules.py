@@ -41,8 +41,14 @@ def _require_adapter(options: VllmOptions, train: TrainConfig) -> None:
     if train.lora_rank > options.max_lora_rank:
         wanted = f"options.max_lora_rank is {options.max_lora_rank}; set it to {train.lora_rank}"
         raise ConfigError(f"train.lora_rank: {train.lora_rank}, and {wanted}")
-    if train.method in ("sft", "chain") and train.sft.projector_lr > 0:
+    if train.trains_whole_projector:
         raise ConfigError(
             "train.sft.projector_lr: the adapter would carry a whole projector, which vLLM does not serve; "
             "set it to 0, tune in full, or give the student engine: transformers"
+        )
+    outside = next((part for part in train.lora_targets if part != "language"), "")
+    if outside and not options.enable_tower_connector_lora:
+        raise ConfigError(
+            f"train.lora_targets: {outside}, and vLLM would leave it out of the adapter; set "
+            "options.enable_tower_connector_lora (Qwen's models), or give the student engine: transformers"
         )

@@ -143,7 +143,7 @@ class StepFolders:
         policy = self._trainer.policy
         tensors = self._trainer.backend.whole(saved_tensors(policy.model))
         if self._world.rank == 0:
-            save_policy(policy.model, policy.processor, folder, tensors)
+            save_policy(policy.model, policy.processor, folder, tensors, policy.stored)
 
     def _at(self, folder: Path, version: int) -> PolicyRef:
         if self._tuning == "lora":

@@ -4,22 +4,20 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding, pad
 from torch.utils.checkpoint import checkpoint
 
-from dpe_ray.errors import TrainingError
-from dpe_ray.models.images import decode, read_bytes
-from dpe_ray.models.policy import LoadedPolicy, render
+from dpe_ray.models.policy import LoadedPolicy
 from dpe_ray.train.batching import MicroBatch
 from dpe_ray.train.packed import pack_row, packed_size
 from dpe_ray.train.prefix_attention import enable
-from dpe_ray.types import Prompt
+from dpe_ray.train.recomputing import recomputed_layers
+from dpe_ray.train.rendering import Inputs, RenderedPrompts
 
-Inputs = dict[str, Any]
 log = logging.getLogger(__name__)
 
 LOGITS_AT_ONCE = 2**26
@@ -50,22 +48,32 @@ class CompletionLogprobs(nn.Module):
     whichever has clearly fewer tokens. Both give the same numbers up to rounding.
     """
 
-    def __init__(self, policy: LoadedPolicy, temperature: float, *, packing: bool = True) -> None:
+    def __init__(
+        self, policy: LoadedPolicy, temperature: float, *, packing: bool = True, checkpointing: bool = False
+    ) -> None:
+        """`checkpointing`: layers compute their activations again in the backward pass, in eval mode too."""
         super().__init__()
         self.model: Any = policy.model
         self._processor = policy.processor
+        self.prompts = RenderedPrompts(policy)
         self._temperature = temperature
-        self._rendered: dict[tuple[str, str], Inputs] = {}
         self.agree: Callable[[int], int] = lambda count: count
         """Largest of a number over ranks, for backends that gather the head for every call of it."""
+        self._recomputed = recomputed_layers(self._base) if checkpointing else []
         refusal = enable(self._base) if packing else ""
         self._packing = packing and not refusal
         if refusal:
             log.warning("training computes a prompt once per completion, not once per group: %s", refusal)
 
-    def forget_prompts(self) -> None:
-        """Free the decoded pictures: the next rollout batch shows others."""
-        self._rendered.clear()
+    def train(self, mode: bool = True) -> Self:
+        """As in torch. transformers computes activations again in training mode only, which is asked of a layer itself.
+
+        What is in a layer stays in the mode that was asked for: no dropout in eval mode.
+        """
+        super().train(mode)
+        for layer in self._recomputed:
+            layer.training = True
+        return self
 
     def forward(self, batch: MicroBatch) -> Scored:
         """Score the completions under the sampling temperature.
@@ -76,7 +84,7 @@ class CompletionLogprobs(nn.Module):
         kept = batch.mask.bool()
         prompt_width = batch.input_ids.shape[1] - batch.completion_ids.shape[1]
         prompts = [
-            self._render(prompt, batch.input_ids[row, :prompt_width]) for row, prompt in enumerate(batch.prompts)
+            self.prompts.seen(prompt, batch.input_ids[row, :prompt_width]) for row, prompt in enumerate(batch.prompts)
         ]
         numbers: dict[int, int] = {}
         owners = [numbers.setdefault(id(prompt), len(numbers)) for prompt in prompts]
@@ -198,29 +206,6 @@ class CompletionLogprobs(nn.Module):
         placeholders = torch.tensor([getattr(config, name) for name in names], device=ids.device)
         return ids.masked_fill(torch.isin(ids, placeholders) & ~in_prompt, tokenizer.pad_token_id or 0)
 
-    def prompt_ids(self, prompt: Prompt) -> tuple[int, ...]:
-        """[S] tokens of a prompt, image tokens expanded; rendered once until `forget_prompts`.
-
-        Raises ValueError when its text holds one of the model's control tokens.
-        """
-        key = prompt.sample.id, prompt.text
-        if key not in self._rendered:
-            inputs = prompt_inputs(self._processor, prompt)
-            self._rendered[key] = {name: value.to(self.model.device) for name, value in inputs.items()}
-        return tuple(self._rendered[key]["input_ids"][0].tolist())
-
-    def _render(self, prompt: Prompt, seen_by_engine: Tensor) -> Inputs:
-        """Render once per rollout batch, and see that the engine rendered the same; `seen_by_engine` is left padded."""
-        key = prompt.sample.id, prompt.text
-        if key not in self._rendered:
-            ids = self.prompt_ids(prompt)
-            if tuple(seen_by_engine[-len(ids) :].tolist()) != ids:
-                raise TrainingError(
-                    f"sample {prompt.sample.id}: trainer and rollout engine tokenize the prompt differently; "
-                    "serve and train the same checkpoint"
-                )
-        return self._rendered[key]
-
 
 def _token_scores(head: nn.Module, temperature: float, states: Tensor, tokens: Tensor) -> tuple[Tensor, ...]:
     distribution = (head(states).float() / temperature).log_softmax(dim=-1)
@@ -229,9 +214,3 @@ def _token_scores(head: nn.Module, temperature: float, states: Tensor, tokens: T
         spread = -(distribution.exp() * distribution).sum(dim=-1)
         first = (chosen >= distribution.amax(dim=-1)).float()
     return chosen, spread, first
-
-
-def prompt_inputs(processor: Any, prompt: Prompt) -> Inputs:
-    """As `policy.render`, with the sample's pictures read and decoded. Raises PoolError when one cannot be."""
-    images = [decode(read_bytes(image)) for image in prompt.sample.images]
-    return render(processor, prompt.text, images)

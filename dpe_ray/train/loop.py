@@ -15,9 +15,10 @@ from dpe_ray.seeds import child_seed
 from dpe_ray.train.ahead import Rollouts
 from dpe_ray.train.batching import permute_rewards
 from dpe_ray.train.checkpoints import Progress, StepFolders
+from dpe_ray.train.efficiency import efficiency, peak_tflops
 from dpe_ray.train.metrics import OnStep, ignore_step, rollout_metrics
 from dpe_ray.train.reward import PARTS, Part, Rubric, rubric_of
-from dpe_ray.train.settings import GrpoSettings, SftSettings
+from dpe_ray.train.settings import GrpoSettings, PolicySettings, SftSettings
 from dpe_ray.train.trainer import GrpoTrainer
 from dpe_ray.train.world import World
 from dpe_ray.types import PolicyRef, Prompt, RolloutGroup, TrainResult, content_id
@@ -40,15 +41,17 @@ def train(
     Every rank calls this with the same arguments but its own `world`; rank 0 writes and publishes. A run that was
     killed goes on from its last finished step when called again with the same arguments. `parts` are the rewards that
     `settings.reward` weights; `on_step` gets, on every rank, the number of finished steps and the last one's metrics.
-    Raises TrainingError: no prompts, fewer prompts in a step than ranks, rollouts of another policy than was
-    published, a loss that is not finite.
+    Raises TrainingError: no prompts, fewer prompts in a step than ranks, a processor that does not fit its model,
+    rollouts of another policy than was published, a loss that is not finite.
     """
     world = world or World()
     rubric = rubric_of(settings, parts)
     share = min(settings.prompts_per_step, len(prompts))
     _check(share, world)
     trainer = GrpoTrainer(trainable(policy, settings, seed), settings, world)
+    trainer.require_pictures(prompts)
     key = content_id([(p.sample.id, p.text) for p in prompts], asdict(policy), asdict(settings), seed)
+    peak = settings.peak_tflops or peak_tflops(settings.device, trainer.policy.model.dtype)
 
     def groups_of(step: int, version: int) -> list[RolloutGroup]:
         batch = world.share([prompts[index] for index in chosen(len(prompts), share, step, seed)])
@@ -75,6 +78,7 @@ def train(
             watch.lap("publish_s")
             tokens = metrics["completions/mean_length"] * share * settings.group_size
             metrics |= watch.laps | {"step_time_s": watch.total, "tokens_per_s": tokens / watch.total}
+            metrics |= efficiency(metrics["update_tflop"], watch.laps["update_s"], peak, world, settings.device)
             progress = Progress(current, (*progress.metrics, metrics))
             folders.commit(progress)
             on_step(step + 1, metrics, groups)
@@ -119,7 +123,7 @@ def scored(groups: Sequence[RolloutGroup], rubric: Rubric, permute: bool, seed: 
     return [permute_rewards(group, child_seed(seed, "permute", group.prompt.sample.id)) for group in filled]
 
 
-def trainable(policy: PolicyRef, settings: GrpoSettings | SftSettings, seed: int) -> LoadedPolicy:
+def trainable(policy: PolicyRef, settings: PolicySettings, seed: int) -> LoadedPolicy:
     """Load the policy; a new adapter starts the same on every rank and after every restart."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(child_seed(seed, "adapter"))
@@ -128,6 +132,9 @@ def trainable(policy: PolicyRef, settings: GrpoSettings | SftSettings, seed: int
             trainable=settings.tuning,
             lora_rank=settings.lora_rank,
             lora_alpha=settings.lora_alpha,
+            lora_targets=settings.lora_targets,
+            dtype=settings.dtype,
+            quantize=settings.quantize,
             projector=isinstance(settings, SftSettings) and settings.projector_lr > 0,
         )
 

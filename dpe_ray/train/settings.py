@@ -6,14 +6,41 @@ from typing import ClassVar, Self
 
 
 @dataclass(frozen=True)
-class GrpoSettings:
-    """One round of GRPO. Names and meanings are those of the `train` part of a run; defaults are DPE's but for size."""
+class PolicySettings:
+    """What every method is told about the policy and how it is computed."""
 
-    stages: ClassVar[tuple[str, ...]] = ("grpo",)
     tuning: str = "lora"
     """lora, or full: every weight, the vision tower included."""
     lora_rank: int = 16
     lora_alpha: int = 32
+    lora_targets: tuple[str, ...] = ("language",)
+    """Parts whose linear layers a new adapter is on, and that are trained of any: language, tower, projector."""
+    dtype: str = "auto"
+    """Of the base: auto (the checkpoint's), bf16 or fp32."""
+    quantize: str = ""
+    """nf4: the language model below an adapter is held in 4 bits."""
+    gradient_checkpointing: bool = False
+    """Compute the activations of layers again in the backward pass."""
+    max_grad_norm: float = 1.0
+    shared_prefix: str = "auto"
+    """auto: one row without padding, in which a prompt stands once for all its completions, where that saves tokens;
+    off: a padded row for every sequence."""
+    backend: str = "ddp"
+    """Which of `backends.BACKENDS` spreads the policy over the ranks."""
+    device: str = "cpu"
+    peak_tflops: float | None = None
+    """Of one rank's device in the dtype of the weights, for `mfu`; None: known for some, else no such metric."""
+
+    def on(self, device: str) -> Self:
+        """The same on another device."""
+        return replace(self, device=device)
+
+
+@dataclass(frozen=True)
+class GrpoSettings(PolicySettings):
+    """One round of GRPO. Names and meanings are those of the `train` part of a run; defaults are DPE's but for size."""
+
+    stages: ClassVar[tuple[str, ...]] = ("grpo",)
     group_size: int = 8
     """Rollouts per prompt, G."""
     prompts_per_step: int = 128
@@ -23,8 +50,12 @@ class GrpoSettings:
     steps: int = 20
     """Rollout batches."""
     lr: float = 1e-5
+    """Highest learning rate, after warm-up."""
+    schedule: str = "constant"
+    """How it goes on over the updates of the round: constant, linear or cosine; see `schedule`."""
+    warmup: float = 0.0
+    """Share of the updates over which it rises from 0."""
     weight_decay: float = 1e-2
-    max_grad_norm: float = 1.0
     kl: float = 0.01
     """Coefficient of the KL to the policy at the start of the round; 0 saves the reference's forward pass."""
     kl_estimator: str = "k3"
@@ -66,24 +97,13 @@ class GrpoSettings:
     """1: the next step is rolled out while this one is trained on."""
     micro_batch: int = 64
     """Sequences per forward pass."""
-    shared_prefix: str = "auto"
-    """auto: a group runs with its prompt once where that saves tokens; off: a row for every rollout."""
-    backend: str = "ddp"
-    """Which of `backends.BACKENDS` spreads the policy over the ranks."""
-    device: str = "cpu"
-
-    def on(self, device: str) -> Self:
-        """The same on another device."""
-        return replace(self, device=device)
 
 
 @dataclass(frozen=True)
-class SftSettings:
+class SftSettings(PolicySettings):
     """One round of supervised fine-tuning on completions; defaults are those of LLaVA-1.5's public task-LoRA script."""
 
     stages: ClassVar[tuple[str, ...]] = ("sft",)
-    tuning: str = "lora"
-    """lora, or full: every weight, the vision tower included."""
     lora_rank: int = 128
     lora_alpha: int = 256
     lr: float = 2e-4
@@ -96,13 +116,10 @@ class SftSettings:
     batch_size: int = 128
     """Samples per update, over all ranks."""
     weight_decay: float = 0.0
-    max_grad_norm: float = 1.0
     max_length: int = 2048
     """Tokens of prompt and completion, image tokens included; a longer sample is refused, never cut."""
     micro_batch: int = 16
     """Sequences per forward pass; sequences of similar length go together."""
-    shared_prefix: str = "auto"
-    """auto: sequences without padding behind each other where that saves tokens; off: a padded row for each."""
     save_every: int = 50
     """Updates between two checkpoints."""
     rationale_share: float = 0.75
@@ -114,13 +131,6 @@ class SftSettings:
     top_p: float = 1.0
     max_tokens: int = 256
     """Length limit of a sampled answer."""
-    backend: str = "ddp"
-    """Which of `backends.BACKENDS` spreads the policy over the ranks."""
-    device: str = "cpu"
-
-    def on(self, device: str) -> Self:
-        """The same on another device."""
-        return replace(self, device=device)
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,12 @@ from dpe_ray.errors import PoolError, TrainingError
 from dpe_ray.models.policy import LoadedPolicy, answer_ids
 from dpe_ray.ports import RolloutPool
 from dpe_ray.train.checkpoints import Progress, StepFolders
-from dpe_ray.train.logprobs import prompt_inputs
+from dpe_ray.train.efficiency import efficiency, peak_tflops
+from dpe_ray.train.image_tokens import require_features
 from dpe_ray.train.loop import Stopwatch, chosen, trainable
 from dpe_ray.train.metrics import OnStep, ignore_step
 from dpe_ray.train.rationales import with_rationales
+from dpe_ray.train.rendering import prompt_inputs
 from dpe_ray.train.settings import SftSettings
 from dpe_ray.train.sft_trainer import SftTrainer
 from dpe_ray.train.targets import completion_text
@@ -53,6 +55,7 @@ def train(
     fits, refused = fitting(complete, loaded, settings, world)
     steps = math.ceil(len(fits) * settings.epochs / settings.batch_size)
     trainer = SftTrainer(loaded, settings, steps, world)
+    peak = settings.peak_tflops or peak_tflops(settings.device, loaded.model.dtype)
     with StepFolders(out, key, policy, trainer, settings.tuning, world) as folders:
         progress = folders.resume()
 
@@ -63,6 +66,7 @@ def train(
             metrics = trainer.step(world.share(batch), spare)
             watch.lap("step_time_s")
             metrics |= watch.laps | {"tokens_per_s": metrics["num_tokens"] / watch.total}
+            metrics |= efficiency(metrics["update_tflop"], watch.total, peak, world, settings.device)
             metrics["num_tokens"] += progress.metrics[-1]["num_tokens"] if step else 0.0
             progress = Progress(policy, (*progress.metrics, metrics))
             if (step + 1) % settings.save_every == 0:
@@ -87,7 +91,8 @@ def fitting(
 ) -> tuple[list[Prompt], dict[str, int]]:
     """Prompts that the model can be trained on, and how many not, by reason. Each rank looks at its share.
 
-    Costs the rendering of every picture once. Raises TrainingError when none is left.
+    Costs the rendering of every picture once. Raises TrainingError when none is left, or the checkpoint's processor
+    does not fit its model.
     """
     codes = [0.0] * len(prompts)
     for index in range(world.rank, len(prompts), world.size):
@@ -108,9 +113,10 @@ _REASONS = ("", CONTROL, LONG)
 def _refusal(prompt: Prompt, policy: LoadedPolicy, max_length: int) -> str:
     try:
         completion = answer_ids(policy, completion_text(prompt.sample))
-        length = prompt_inputs(policy.processor, prompt)["input_ids"].shape[1] + len(completion)
+        inputs = prompt_inputs(policy.processor, prompt)
     except PoolError:
         raise  # a picture out of reach is no fault of the sample
     except ValueError:
         return CONTROL
-    return LONG if length > max_length else ""
+    require_features(policy.model.config, inputs, prompt.sample.id)
+    return LONG if inputs["input_ids"].shape[1] + len(completion) > max_length else ""

@@ -1,22 +1,23 @@
 """One supervised update after another on one policy: prompts with answered samples in, weights and numbers out."""
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
-from transformers import get_cosine_schedule_with_warmup
 
-from dpe_ray.models.policy import LoadedPolicy, answer_ids, in_projector, pad_token
+from dpe_ray.models.adapter import in_projector
+from dpe_ray.models.policy import LoadedPolicy, answer_ids, pad_token
 from dpe_ray.train.backends import open_backend
 from dpe_ray.train.balance import in_step
 from dpe_ray.train.batching import MicroBatch, TrainingSequence, collate, cut
+from dpe_ray.train.flops import Flops, tokens_of
 from dpe_ray.train.logprobs import CompletionLogprobs
 from dpe_ray.train.metrics import Metrics
 from dpe_ray.train.optimizer import UpdateRule
 from dpe_ray.train.rationales import has_rationale
+from dpe_ray.train.schedule import Schedule
 from dpe_ray.train.settings import SftSettings
 from dpe_ray.train.targets import completion_text
 from dpe_ray.train.world import World
@@ -36,18 +37,22 @@ class SftTrainer:
         self.policy = policy
         self.settings = settings
         self.world = world or World()
-        packing = settings.shared_prefix == "auto"
-        self._module = CompletionLogprobs(policy, 1.0, packing=packing).eval()
+        self._module = CompletionLogprobs(
+            policy,
+            1.0,
+            packing=settings.shared_prefix == "auto",
+            checkpointing=settings.gradient_checkpointing,
+        ).eval()
+        self._flops = Flops(policy.model)
         rule = UpdateRule(self._rate, settings.weight_decay, settings.max_grad_norm)
         self.backend = open_backend(settings.backend, self._module, rule, self.world, settings.device)
         self._pad_id = pad_token(policy.processor)
-        warmup = math.ceil(settings.warmup * steps)
-        self._schedule = get_cosine_schedule_with_warmup(self.backend.optimizer, warmup, steps)
+        self._schedule = Schedule(self.backend.optimizer, "cosine", warmup=settings.warmup, updates=steps)
 
     def sequence(self, prompt: Prompt) -> TrainingSequence:
         """Tokens of a prompt and of its sample's completion. Raises ValueError when a text holds a control token."""
         completion = answer_ids(self.policy, completion_text(prompt.sample))
-        return TrainingSequence(prompt, self._module.prompt_ids(prompt), completion, (0.0,) * len(completion), 0.0)
+        return TrainingSequence(prompt, self._module.prompts.ids(prompt), completion, (0.0,) * len(completion), 0.0)
 
     def step(self, prompts: Sequence[Prompt], spare: Prompt) -> Metrics:
         """Make one update; returns metrics of all ranks, under TRL's names.
@@ -56,7 +61,7 @@ class SftTrainer:
         rank that has fewer micro-batches than another runs it without weight. Raises TrainingError when the loss is not
         finite; the weights then stay.
         """
-        self._module.forget_prompts()
+        self._module.prompts.forget()
         batches = self._micro_batches(prompts, spare)
         local = sum(float(_counted(batch).sum()) for batch in batches)
         (tokens,) = self.world.total(local, device=self.settings.device)
@@ -66,9 +71,9 @@ class SftTrainer:
         names = sorted(sums)
         totals = self.world.total(*(float(sums[name]) for name in names), device=self.settings.device)
         summed = dict(zip(names, totals, strict=True))
-        rate = self._schedule.get_last_lr()[0]
+        rate = self._schedule.rate
         norm = self.backend.step(summed["loss"])
-        self._schedule.step()
+        self._schedule.advance()
         return {
             "loss": summed["loss"],
             "mean_token_accuracy": summed["right"] / tokens,
@@ -76,19 +81,18 @@ class SftTrainer:
             "learning_rate": rate,
             "grad_norm": norm,
             "num_tokens": summed["all_tokens"],
+            "update_tflop": summed["flops"] / 1e12,
             "rationale_share": summed["rationales"] / summed["sequences"],
         }
 
     def state(self) -> dict[str, Any]:
         """Weights, optimiser and schedule: what `load_state` takes. All ranks call it, rank 0 gets it."""
-        return self.backend.state() | {"schedule": self._schedule.state_dict()}
+        return self.backend.state() | {"schedule": self._schedule.state()}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Go on from a `state()`."""
         self.backend.load_state(state)
-        self._schedule.load_state_dict(state["schedule"])
-        for group, rate in zip(self.backend.optimizer.param_groups, self._schedule.get_last_lr(), strict=True):
-            group["lr"] = rate
+        self._schedule.load_state(state["schedule"])
 
     def _rate(self, weight: str) -> float:
         return self.settings.projector_lr or self.settings.lr if in_projector(weight) else self.settings.lr
@@ -99,13 +103,15 @@ class SftTrainer:
         padded = in_step(parts, [replace(self.sequence(spare), weight=0.0)], self.world)
         return [collate(part, self._pad_id, self.settings.device) for part in padded]
 
-    def _backward(self, batch: MicroBatch, tokens: float, *, last: bool) -> dict[str, float]:
+    def _backward(self, batch: MicroBatch, counted_tokens: float, *, last: bool) -> dict[str, float]:
         scored = self.backend.score(batch)
         counted = _counted(batch)
-        loss = -(scored.logprobs * counted).sum() / tokens
+        loss = -(scored.logprobs * counted).sum() / counted_tokens
         self.backend.backward(loss, last=last)
+        tokens = tokens_of(batch, self._module.prompts, self.policy.model.config)
         return {
             "loss": float(loss.detach()),
+            "flops": self._flops.of_pass(tokens, backward=True),
             "right": float((scored.likeliest * counted).sum()),
             "entropy": float((scored.entropy * counted).sum()),
             "all_tokens": float((batch.attention_mask * batch.weights[:, None]).sum()),

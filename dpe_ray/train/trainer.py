@@ -11,14 +11,16 @@ from dpe_ray.models.policy import LoadedPolicy, pad_token
 from dpe_ray.train.backends import open_backend
 from dpe_ray.train.balance import dealt, in_step
 from dpe_ray.train.batching import MicroBatch, collate, idle, informative, pack, split_updates
+from dpe_ray.train.flops import Flops, tokens_of
 from dpe_ray.train.logprobs import CompletionLogprobs
 from dpe_ray.train.objectives.loss import TokenLogprobs, grpo_loss
 from dpe_ray.train.objectives.mean import denominator
 from dpe_ray.train.optimizer import UpdateRule
 from dpe_ray.train.reference import Reference
+from dpe_ray.train.schedule import Schedule
 from dpe_ray.train.settings import GrpoSettings
 from dpe_ray.train.world import World
-from dpe_ray.types import RolloutGroup
+from dpe_ray.types import Prompt, RolloutGroup
 
 
 class GrpoTrainer:
@@ -33,12 +35,26 @@ class GrpoTrainer:
         self.settings = settings
         self.world = world or World()
         # Dropout would make old and new log-probs differ with equal weights: training runs in eval mode.
-        packing = settings.shared_prefix == "auto"
-        self._module = CompletionLogprobs(policy, settings.temperature, packing=packing).eval()
+        self._module = CompletionLogprobs(
+            policy,
+            settings.temperature,
+            packing=settings.shared_prefix == "auto",
+            checkpointing=settings.gradient_checkpointing,
+        ).eval()
+        self._flops = Flops(policy.model)
         rule = UpdateRule(lambda name: settings.lr, settings.weight_decay, settings.max_grad_norm)
         self.backend = open_backend(settings.backend, self._module, rule, self.world, settings.device)
+        updates = settings.steps * settings.updates_per_step
+        self._schedule = Schedule(self.backend.optimizer, settings.schedule, warmup=settings.warmup, updates=updates)
         self.reference = Reference(self.backend.parts if settings.kl else {})
         self._pad_id = pad_token(policy.processor)
+
+    def require_pictures(self, prompts: Sequence[Prompt]) -> None:
+        """Raise TrainingError when the checkpoint's processor does not fit its model; renders one prompt with pictures.
+
+        What is said here costs no rollouts; other prompts are looked at in `step`, before the model computes anything.
+        """
+        self._module.prompts.inputs(next((prompt for prompt in prompts if prompt.sample.images), prompts[0]))
 
     def step(self, groups: Sequence[RolloutGroup]) -> dict[str, float]:
         """Make `updates_per_step` updates from scored rollouts of the current weights; returns metrics of all ranks.
@@ -46,7 +62,7 @@ class GrpoTrainer:
         Each rank passes its `World.share`, at least one group; what is left of all is dealt out anew. Raises
         TrainingError when the loss is not finite; the weights are then as they were before that update.
         """
-        self._module.forget_prompts()
+        self._module.prompts.forget()
         everyones = self.world.rejoined(groups)
         kept = informative(everyones) if self.settings.drop_equal_groups else everyones
         spare = next((group for group in everyones if group.prompt.sample.images), everyones[0])
@@ -55,18 +71,22 @@ class GrpoTrainer:
         # With one update the weights have not moved since the rollouts: old is new, and needs no pass of its own.
         old = [[self._score(batch) if len(updates) > 1 else None for batch in update] for update in updates]
         sums: Counter[str] = Counter()
+        rate = self._schedule.rate
         for part, update, old_logprobs in zip(parts, updates, old, strict=True):
             sums.update(self._update(sum(len(group.rollouts) for group in part), update, old_logprobs))
+            self._schedule.advance()
         kl = {"kl": sums["kl"] / max(sums["tokens"], 1.0)} if self.settings.kl else {}
-        return _metrics(sums) | kl | {"groups_dropped": float(len(everyones) - len(kept))}
+        dropped = {"groups_dropped": float(len(everyones) - len(kept))}
+        return _metrics(sums) | kl | dropped | {"learning_rate": rate}
 
     def state(self) -> dict[str, Any]:
-        """Weights and optimiser, to go on from: what `load_state` takes. All ranks call it, rank 0 gets it."""
-        return self.backend.state()
+        """Weights, optimiser and schedule: what `load_state` takes. All ranks call it, rank 0 gets it."""
+        return self.backend.state() | {"schedule": self._schedule.state()}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Go on from a `state()`; the reference stays the policy that the trainer was built from."""
         self.backend.load_state(state)
+        self._schedule.load_state(state["schedule"])
 
     def _micro_batches(self, groups: Sequence[RolloutGroup], spare: RolloutGroup) -> list[MicroBatch]:
         """Pad this rank's share of one update so that every rank runs the same forward passes."""
@@ -110,7 +130,15 @@ class GrpoTrainer:
         loss, sums = grpo_loss(logprobs, batch.advantages, batch.mask, batch.weights, self.settings, denominator=share)
         self.backend.backward(loss, last=last)
         entropy = (scored.entropy * batch.weights[:, None]).sum()
-        return {name: float(value) for name, value in (sums | {"loss": loss.detach(), "entropy": entropy}).items()}
+        told = {"loss": loss.detach(), "entropy": entropy, "flops": self._operations(batch, old, reference)}
+        return {name: float(value) for name, value in (sums | told).items()}
+
+    def _operations(self, batch: MicroBatch, *scores: Tensor | None) -> float:
+        """Of the pass that was just made, and of those without gradient that gave `scores`; see `flops`."""
+        tokens = tokens_of(batch, self._module.prompts, self.policy.model.config)
+        passes = sum(score is not None for score in scores)
+        alone = self._flops.of_pass(tokens, backward=False)
+        return self._flops.of_pass(tokens, backward=True) + passes * alone
 
 
 def _tokens(batch: MicroBatch) -> float:
@@ -131,4 +159,5 @@ def _metrics(sums: Counter[str]) -> dict[str, float]:
         "rollout_ratio_truncated": sums["truncated"] / tokens,
         "logprob_gap": sums["gap"] / tokens,
         "entropy": sums["entropy"] / tokens,
+        "update_tflop": sums["flops"] / 1e12,
     }

@@ -274,3 +274,46 @@ def test_an_editing_model_has_the_price_of_the_image_editor(tmp_path: Path) -> N
     unpriced = SMALLEST["models"] | {"big": {"base_url": "https://big/v1"}}
     with pytest.raises(ConfigError, match=r"image_editor\.usd: no price; set models\.big\.price"):
         load(tmp_path, models=unpriced, budget=budget, **edit)
+
+
+@pytest.mark.parametrize(
+    ("train", "student", "told"),
+    [
+        ({"tuning": "full"}, {"quantize": "nf4"}, "weights in 4 bits cannot be trained; set tuning: lora"),
+        ({"backend": "fsdp2"}, {"quantize": "nf4"}, "fsdp2 does not cut weights in 4 bits into shards"),
+        ({"backend": "zero3"}, {"quantize": "nf4"}, "zero3 does not cut weights in 4 bits into shards"),
+        ({}, {}, "train.quantize is nf4, and the student is served with whole weights"),
+        ({"quantize": ""}, {"quantize": "nf4"}, "train.quantize is empty, and the student is served with nf4"),
+    ],
+)
+def test_weights_in_4_bits_are_refused_where_they_cannot_be_or_differ(
+    tmp_path: Path, train: dict[str, str], student: dict[str, str], told: str
+) -> None:
+    models = {**SMALLEST["models"], "student": SMALLEST["models"]["student"] | {"options": student}}
+    with pytest.raises(ConfigError, match=told):
+        load(tmp_path, models=models, train={"quantize": "nf4"} | train)
+    both = SMALLEST["models"]["student"] | {"options": {"quantize": "nf4"}}
+    assert load(tmp_path, models=models | {"student": both}, train={"quantize": "nf4"}).train.quantize == "nf4"
+
+
+def test_weights_in_4_bits_are_refused_with_vllm(tmp_path: Path) -> None:
+    models = {**SMALLEST["models"], "student": {"source": "dir", "engine": "vllm"}}
+    with pytest.raises(ConfigError, match="engine transformers"):
+        load(tmp_path, models=models, train={"quantize": "nf4"})
+
+
+@pytest.mark.parametrize(
+    ("train", "told"),
+    [
+        ({"lora_targets": []}, "lora_targets"),
+        ({"lora_targets": ["head"]}, "lora_targets"),
+        (
+            {"method": "sft", "lora_targets": ["language", "projector"], "sft": {"projector_lr": 1e-5}},
+            "sft.projector_lr trains a whole copy",
+        ),
+    ],
+)
+def test_targets_of_an_adapter_that_make_no_sense_are_refused(tmp_path: Path, train: dict[str, Any], told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        load(tmp_path, train=train)
+    assert load(tmp_path, train=train | {"lora_targets": ["language", "tower"]}).train.lora_targets[1] == "tower"

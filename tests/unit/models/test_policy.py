@@ -4,7 +4,7 @@ from PIL import Image
 from safetensors import safe_open
 
 from dpe_ray.errors import ModelError
-from dpe_ray.models.policy import load_policy, render, save_policy
+from dpe_ray.models.policy import answer_ids, load_policy, render, save_policy
 from dpe_ray.types import PolicyRef
 
 RED = Image.new("RGB", (64, 64), "red")
@@ -69,6 +69,14 @@ def test_a_whole_model_survives_saving_under_the_hubs_names(student, tmp_path):
         tower = [key for key in file.keys() if "vision_tower" in key]  # noqa: SIM118  (no mapping)
     assert tower
     assert all("vision_tower.vision_model." in key for key in tower)
+
+
+@pytest.mark.parametrize("token", ["<|end|>", "<image>", "<picture>"])
+def test_a_text_with_a_control_token_is_refused_also_where_only_the_processor_knows_it(student, token):
+    policy = load_policy(PolicyRef(student))
+    policy.processor.image_token = "<picture>"
+    with pytest.raises(ValueError, match="control token"):
+        answer_ids(policy, f"red {token}")
 
 
 @pytest.mark.parametrize("ref", [PolicyRef("/nowhere/at/all"), PolicyRef("")])

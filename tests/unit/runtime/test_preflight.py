@@ -174,6 +174,17 @@ def test_deepspeed_is_looked_for_where_a_backend_needs_it(tree, monkeypatch, ins
     assert missing(tree | {"train": {"backend": "zero3"}}, joined=True) == []
 
 
+@pytest.mark.parametrize("installed", [True, False])
+def test_bitsandbytes_is_looked_for_where_weights_are_in_4_bits(tree, monkeypatch, installed):
+    monkeypatch.setattr("dpe_ray.models.quantized.find_spec", lambda name: object() if installed else None)
+    assert missing(tree) == []
+    tree["models"]["student"]["options"] = {"quantize": "nf4"}
+    found = missing(tree | {"train": {"quantize": "nf4"}})
+    told = [(finding.what, finding.found) for finding in found]
+    message = "nf4 needs bitsandbytes: pip install 'dpe-ray[qlora]'"
+    assert told == ([] if installed else [("train.quantize", message)])
+
+
 def test_a_tracker_whose_package_is_missing_is_told_before_the_run(tree, monkeypatch):
     tracked = tree | {"tracking": {"to": ["tensorboard", "wandb"]}}
     assert missing(tracked) == []

@@ -40,6 +40,8 @@ def test_a_run_that_vllm_can_serve_passes(tree):
     ({"max_lora_rank": 0}, {}, "options.max_lora_rank is 0"),
     ({}, {"method": "sft", "sft": {"projector_lr": 2e-5}}, "train.sft.projector_lr"),
     ({}, {"method": "chain", "sft": {"projector_lr": 2e-5}}, "train.sft.projector_lr"),
+    ({}, {"lora_targets": ["language", "tower"]}, "train.lora_targets: tower, and vLLM would leave it out"),
+    ({}, {"lora_targets": ["projector"]}, "set options.enable_tower_connector_lora (Qwen's models)"),
     ({"sleep": True}, {"rollouts_ahead": 1}, "train.rollouts_ahead: 1 rolls out while it trains"),
     ({}, {"temperature": 0.7}, "temperature 0.7 needs options.logprobs_mode: processed_logprobs"),
     ({"logprobs_mode": "processed_logprobs"}, {"top_p": 0.99}, "top_p 0.99 needs options.logprobs_mode: raw_logprobs"),
@@ -51,7 +53,14 @@ def test_what_vllm_could_not_serve_is_one_line(tree, options, train, message):
     assert message in found
 
 
+def test_an_adapter_on_the_tower_is_taken_where_vllm_applies_it(tree):
+    tree["models"]["student"]["options"] = {"enable_tower_connector_lora": True}
+    tree["train"]["lora_targets"] = ["language", "tower", "projector"]
+    assert missing(tree) == []
+
+
 @pytest.mark.parametrize("train", [
+    {"tuning": "full", "lora_targets": ["tower"]},
     {"tuning": "full", "method": "sft", "sft": {"projector_lr": 2e-5}}, {"tuning": "full", "lora_rank": 128},
 ])  # fmt: skip
 def test_whole_weights_may_hold_whatever_they_like(tree, train):

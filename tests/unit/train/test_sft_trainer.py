@@ -10,7 +10,8 @@ from PIL import Image
 from train_support import make_prompts
 
 from dpe_ray.errors import TrainingError
-from dpe_ray.models.policy import answer_ids, in_projector, load_policy, render, save_policy
+from dpe_ray.models.adapter import in_projector
+from dpe_ray.models.policy import answer_ids, load_policy, render, save_policy
 from dpe_ray.train.settings import SftSettings
 from dpe_ray.train.sft_trainer import SftTrainer
 from dpe_ray.train.targets import completion_text
