@@ -14,20 +14,22 @@ import copy
 import os
 import random
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import common
 import torch
-from shared_prefix import IMAGE, FixedProcessor, qwen, random_groups
+from shared_prefix import IMAGE, SHAPES, FixedProcessor, qwen, random_groups
 from torch.profiler import ProfilerActivity, profile
 
 os.environ["TRL_EXPERIMENTAL_SILENCE"] = "1"
 from datasets import Dataset
 from transformers import ProcessorMixin, TrainerCallback
+from transformers.modeling_layers import GradientCheckpointingLayer
 from trl import GRPOConfig, GRPOTrainer
 
 from dpe_ray.micro.student import build_tokenizer
@@ -54,26 +56,50 @@ def main() -> None:
     torch.set_num_threads(1)
     rows = []
     for prompt in args.prompts:
+        setting = Setting(prompt, args.sampled, args.group, args.groups, args.pairs, args.seed)
         with TemporaryDirectory() as folder:
-            race = Race(prompt, args, folder)
-            rows.append(race.told())
-            print(rows[-1], flush=True)
-            common.write("against_trl", {"trl": trl_options(args), "rows": rows})
+            rows.append(Race(setting, folder).told())
+        print(rows[-1], flush=True)
+        common.write("against_trl", {"trl": trl_options(setting), "rows": rows})
     print(common.table(list(rows[0]), [list(row.values()) for row in rows]))
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is trained on, and where."""
+
+    prompt: int
+    """Tokens, those of one picture included."""
+    sampled: int
+    """Tokens of a completion."""
+    group: int
+    groups: int
+    """Prompts per step; one group per forward pass."""
+    pairs: int
+    """Steps that count; one before warms up."""
+    seed: int = 0
+    shape: str = "small"
+    device: str = "cpu"
+    checkpointing: bool = False
+
+    def now(self) -> float:
+        """Seconds: of the CPU, or by the clock when a GPU has done what it was asked."""
+        if self.device == "cpu":
+            return time.process_time()
+        torch.cuda.synchronize()
+        return time.perf_counter()
 
 
 class Race:
     """Both trainers on copies of one model; runs when it is made."""
 
-    def __init__(self, prompt: int, args: argparse.Namespace, folder: str) -> None:
-        self._prompt, self._args = prompt, args
-        policy = qwen(prompt, args.seed)
-        self._ours = Ours(copy.deepcopy(policy), args)
-        self._processor = GivenProcessor(prompt, args.seed)
+    def __init__(self, setting: Setting, folder: str) -> None:
+        self._setting = setting
+        policy = qwen(setting.prompt, setting.seed, SHAPES[setting.shape])
+        self._ours = Ours(copy.deepcopy(policy), setting)
         self._pairs: list[tuple[Seconds, Seconds]] = []
-        self._trl = trl_trainer(policy.model, self._processor, folder, args)
-        self._watch = Watch(self._trl, self._take_turns)
-        self._trl.add_callback(self._watch)
+        self._trl = trl_trainer(policy.model, folder, setting)
+        self._trl.add_callback(Watch(self._trl, setting, self._take_turns))
         self._trl.train()
         self._bytes = self._peaks()
 
@@ -96,7 +122,7 @@ class Race:
     def told(self) -> dict[str, Any]:
         """One row of the table; the first pair warms up."""
         pairs, (ours, theirs) = self._pairs[1:], self._bytes
-        row: dict[str, Any] = {"P": self._prompt, "R": self._args.sampled, "G": self._args.group}
+        row: dict[str, Any] = {"P": self._setting.prompt, "R": self._setting.sampled, "G": self._setting.group}
         for part in ("update", "step"):
             ratios = [theirs[part] / ours[part] for ours, theirs in pairs]
             row |= {
@@ -112,83 +138,102 @@ class Race:
 class Ours:
     """Our engine's decoding and our trainer on one model in memory."""
 
-    def __init__(self, policy: LoadedPolicy, args: argparse.Namespace) -> None:
-        self._policy, self._args, self._chance = policy, args, random.Random(args.seed)
+    def __init__(self, policy: LoadedPolicy, setting: Setting, shared_prefix: str = "auto") -> None:
+        self._policy, self._setting, self._chance = policy, setting, random.Random(setting.seed)
         policy.model.generation_config.eos_token_id = None  # exactly so many tokens
         settings = GrpoSettings(
-            tuning="full", lr=1e-6, kl=0.0, std_eps=1e-4, micro_batch=args.group, max_tokens=args.sampled
+            tuning="full",
+            lr=1e-6,
+            kl=0.0,
+            std_eps=1e-4,
+            micro_batch=setting.group,
+            max_tokens=setting.sampled,
+            gradient_checkpointing=setting.checkpointing,
+            shared_prefix=shared_prefix,
+            device=setting.device,
         )
         self._trainer = GrpoTrainer(policy, settings)
-        made = random_groups(self._length, args.sampled, args.group, args.groups, args.seed)
-        self._prompts = [group.prompt for group in made]
-        self._groups: Sequence[RolloutGroup] = made
-
-    @property
-    def _length(self) -> int:
-        return len(self._policy.processor("")["input_ids"][0])
+        self._groups: Sequence[RolloutGroup] = random_groups(
+            setting.prompt, setting.sampled, setting.group, setting.groups, setting.seed
+        )
+        self._prompts = [group.prompt for group in self._groups]
+        self.metrics: dict[str, float] = {}
+        """Of the last update."""
 
     def step(self) -> Seconds:
-        """CPU seconds of sampling and update."""
-        started = time.process_time()
+        """Seconds of sampling and update."""
+        started = self._setting.now()
         self._groups = self._sampled()
-        sampled = time.process_time()
+        sampled = self._setting.now()
         self.update()
-        ended = time.process_time()
+        ended = self._setting.now()
         return {"update": ended - sampled, "step": ended - started}
 
     def update(self) -> None:
         """One optimiser update from the last rollouts."""
-        self._trainer.step(self._groups)
+        self.metrics = self._trainer.step(self._groups)
 
     def _sampled(self) -> list[RolloutGroup]:
-        size, tokens = self._args.group, self._args.sampled
+        size, tokens = self._setting.group, self._setting.sampled
         jobs = [
             Job(render(self._policy.processor, p.text, []), size, 1.0, 1.0, tokens, self._chance.randrange(2**31))
             for p in self._prompts
         ]
-        written = decode(self._policy.model, TOKENIZER, jobs)
+        with self._cached():
+            written = decode(self._policy.model, TOKENIZER, jobs)
         ids = tuple(jobs[0].inputs["input_ids"][0].tolist())
         return [
             RolloutGroup(prompt, tuple(Rollout(c, self._chance.random()) for c in completions), 0, ids)
             for prompt, completions in zip(self._prompts, written, strict=True)
         ]
 
+    @contextmanager
+    def _cached(self) -> Iterator[None]:
+        """Sampling needs a cache, which layers that compute again do not fill. A run has its own engine for it."""
+        layers = [layer for layer in self._policy.model.modules() if isinstance(layer, GradientCheckpointingLayer)]
+        modes = [layer.training for layer in layers]
+        for layer in layers:
+            layer.training = False
+        yield
+        for layer, mode in zip(layers, modes, strict=True):
+            layer.training = mode
+
 
 class Watch(TrainerCallback):
-    """CPU seconds of TRL's steps, and a turn of the other side behind each."""
+    """Seconds of TRL's steps, and a turn of the other side behind each."""
 
-    def __init__(self, trainer: GRPOTrainer, turn: Callable[[Seconds], None]) -> None:
-        self._turn, self._sampling, self._started = turn, 0.0, 0.0
+    def __init__(self, trainer: GRPOTrainer, setting: Setting, turn: Callable[[Seconds], None]) -> None:
+        self._now, self._turn, self._sampling, self._started = setting.now, turn, 0.0, 0.0
         sample = trainer._generate_and_score_completions
 
         def timed(inputs: Any) -> Any:
-            started = time.process_time()
+            started = self._now()
             outputs = sample(inputs)
-            self._sampling += time.process_time() - started
+            self._sampling += self._now() - started
             return outputs
 
         trainer._generate_and_score_completions = timed
 
     def on_step_begin(self, *told: Any, **more: Any) -> None:
         """Start the clock."""
-        self._started, self._sampling = time.process_time(), 0.0
+        self._started, self._sampling = self._now(), 0.0
 
     def on_step_end(self, *told: Any, **more: Any) -> None:
         """Stop it, and let the other side go."""
-        step = time.process_time() - self._started
+        step = self._now() - self._started
         self._turn({"update": step - self._sampling, "step": step})
 
 
 TOKENIZER = build_tokenizer([f" word{number}" for number in range(IMAGE)])
-"""Its end token is one that the model cannot write."""
+"""Its end token is never sampled: TRL is told so, and ours stops at none."""
 
 
 class GivenProcessor(ProcessorMixin):
     """A processor as TRL wants it that gives what `FixedProcessor` rendered, for as many prompts as are asked."""
 
-    def __init__(self, length: int, seed: int) -> None:
+    def __init__(self, setting: Setting) -> None:
         self.tokenizer = copy.deepcopy(TOKENIZER)
-        self._inputs = FixedProcessor(length, seed)("")
+        self._inputs = FixedProcessor(setting.prompt, setting.seed, SHAPES[setting.shape].tower["patch_size"])("")
 
     def apply_chat_template(self, conversation: Any, *, tokenize: bool = False, **options: Any) -> Any:
         """Lists of tokens, and the pictures' tensors behind each other."""
@@ -212,29 +257,29 @@ class GivenProcessor(ProcessorMixin):
         return rows
 
 
-def trl_trainer(model: Any, processor: GivenProcessor, folder: str, args: argparse.Namespace) -> GRPOTrainer:
+def trl_trainer(model: Any, folder: str, setting: Setting) -> GRPOTrainer:
     """TRL with a reward that costs nothing, and nothing written or told."""
-    chance = random.Random(args.seed)
+    chance = random.Random(setting.seed)
     blank = {"type": "image", "image": None}
     prompt = [{"role": "user", "content": [blank, {"type": "text", "text": "question"}]}]
     return GRPOTrainer(
         model=model,
         reward_funcs=lambda completions, **columns: [chance.random() for _ in completions],
-        args=GRPOConfig(output_dir=folder, **trl_options(args)),
-        train_dataset=Dataset.from_dict({"prompt": [prompt] * args.groups * (args.pairs + 1)}),
-        processing_class=processor,
+        args=GRPOConfig(output_dir=folder, **trl_options(setting)),
+        train_dataset=Dataset.from_dict({"prompt": [prompt] * setting.groups * (setting.pairs + 1)}),
+        processing_class=GivenProcessor(setting),
     )
 
 
-def trl_options(args: argparse.Namespace) -> dict[str, Any]:
+def trl_options(setting: Setting) -> dict[str, Any]:
     """What TRL is told: our defaults, and nothing that costs it time."""
     return {
-        "max_steps": args.pairs + 1,
-        "per_device_train_batch_size": args.group,
-        "gradient_accumulation_steps": args.groups,
-        "num_generations": args.group,
-        "max_completion_length": args.sampled,
-        "generation_kwargs": {"min_new_tokens": args.sampled, "suppress_tokens": [IMAGE - 1, IMAGE]},
+        "max_steps": setting.pairs + 1,
+        "per_device_train_batch_size": setting.group,
+        "gradient_accumulation_steps": setting.groups,
+        "num_generations": setting.group,
+        "max_completion_length": setting.sampled,
+        "generation_kwargs": {"min_new_tokens": setting.sampled, "suppress_tokens": [IMAGE - 1, IMAGE]},
         "learning_rate": 1e-6,
         "weight_decay": 1e-2,
         "lr_scheduler_type": "constant",
@@ -242,14 +287,14 @@ def trl_options(args: argparse.Namespace) -> dict[str, Any]:
         "beta": 0.0,
         "epsilon_high": 0.3,
         "delta": 3.0,
-        "gradient_checkpointing": False,
-        "bf16": False,
-        "use_cpu": True,
+        "gradient_checkpointing": setting.checkpointing,
+        "bf16": False,  # of the weights' own number format, as ours
+        "use_cpu": setting.device == "cpu",
         "logging_strategy": "no",
         "save_strategy": "no",
         "report_to": [],
         "disable_tqdm": True,
-        "seed": args.seed,
+        "seed": setting.seed,
     }
 
 

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from dpe_ray.micro.planted import PLANS
 from dpe_ray.micro.world import Scene, solve
 
+RESULTS = Path(__file__).parent / "results"
 KINDS = ("sound", "misconception", "knowledge", "perception")
 
 
@@ -70,7 +71,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 def write(name: str, result: Mapping[str, Any]) -> Path:
     """benchmarks/results/NAME.json, with the command that made it."""
-    path = Path(__file__).parent / "results" / f"{name}.json"
+    path = RESULTS / f"{name}.json"
     path.parent.mkdir(exist_ok=True)
     command = [Path(word).name if word.startswith("/") else word for word in sys.argv[1:]]  # places are the machine's
     told = {"command": " ".join([f"benchmarks/{Path(sys.argv[0]).name}", *command])}

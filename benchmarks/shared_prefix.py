@@ -11,7 +11,7 @@ About one minute on an idle core. The grid writes what it has after every cell.
 import argparse
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from math import isqrt
 from pathlib import Path
 from random import Random
@@ -150,12 +150,47 @@ def random_groups(prompt: int, response: int, group: int, count: int, seed: int)
     return groups
 
 
+@dataclass(frozen=True)
+class Shape:
+    """Sizes of a Qwen2.5-VL; its tower has windows of 8 patches and looks at the whole picture in `whole` layers."""
+
+    text: dict[str, Any]
+    tower: dict[str, Any]
+    sections: tuple[int, int, int]
+    """Of half a head's rotary dimensions: time, height, width."""
+
+
+SHAPES = {
+    "tiny": Shape(
+        {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
+         "num_key_value_heads": 2, "vocab_size": VOCABULARY},
+        {"depth": 2, "hidden_size": 32, "out_hidden_size": 32, "intermediate_size": 32, "num_heads": 2,
+         "patch_size": 8, "fullatt_block_indexes": [1]},
+        (1, 1, 2),
+    ),
+    "small": Shape(
+        {"hidden_size": 256, "intermediate_size": 1024, "num_hidden_layers": 4, "num_attention_heads": 8,
+         "num_key_value_heads": 4, "vocab_size": VOCABULARY},
+        {"depth": 4, "hidden_size": 128, "out_hidden_size": 256, "intermediate_size": 256, "num_heads": 4,
+         "patch_size": 8, "fullatt_block_indexes": [3]},
+        (4, 6, 6),
+    ),
+    "3b": Shape(  # Qwen/Qwen2.5-VL-3B-Instruct's config.json, with a head of its own
+        {"hidden_size": 2048, "intermediate_size": 11008, "num_hidden_layers": 36, "num_attention_heads": 16,
+         "num_key_value_heads": 2, "vocab_size": 151_936},
+        {"depth": 32, "hidden_size": 1280, "out_hidden_size": 2048, "intermediate_size": 3420, "num_heads": 16,
+         "patch_size": 14, "fullatt_block_indexes": [7, 15, 23, 31]},
+        (16, 24, 24),
+    ),
+}  # fmt: skip
+
+
 class FixedProcessor:
     """Renders every prompt as one picture of random pixels and random words, `length` tokens in all."""
 
     tokenizer = SimpleNamespace(all_special_tokens=[], bos_token=None, pad_token_id=0, eos_token_id=1)
 
-    def __init__(self, length: int, seed: int) -> None:
+    def __init__(self, length: int, seed: int, patch: int = 8) -> None:
         generator = torch.Generator().manual_seed(seed)
         side = isqrt(length - 20)
         words = torch.randint(2, IMAGE - 1, (length - side * side,), generator=generator)
@@ -164,7 +199,7 @@ class FixedProcessor:
             "input_ids": ids,
             "attention_mask": torch.ones_like(ids),
             "mm_token_type_ids": (ids == IMAGE).int(),
-            "pixel_values": torch.randn(4 * side * side, 3 * 2 * 8 * 8, generator=generator),
+            "pixel_values": torch.randn(4 * side * side, 3 * 2 * patch * patch, generator=generator),
             "image_grid_thw": torch.tensor([[1, 2 * side, 2 * side]]),
         }
 
@@ -177,40 +212,25 @@ class FixedProcessor:
         return dict(self._inputs)
 
 
-def qwen(prompt: int, seed: int) -> LoadedPolicy:
-    """Qwen2.5-VL of 4 layers x 256 with a tower of 4 x 128, float32, random weights, all trained."""
+def qwen(prompt: int, seed: int, sizes: Shape = SHAPES["small"]) -> LoadedPolicy:
+    """A Qwen2.5-VL of random weights, all trained, in torch's default dtype and on its default device."""
     from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
     torch.manual_seed(seed)
+    patch = sizes.tower["patch_size"]
+    rope = {"rope_type": "default", "rope_theta": 1e6, "mrope_section": list(sizes.sections)}
     config = Qwen2_5_VLConfig(
-        text_config={
-            "hidden_size": 256,
-            "intermediate_size": 1024,
-            "num_hidden_layers": 4,
-            "num_attention_heads": 8,
-            "num_key_value_heads": 4,
-            "vocab_size": VOCABULARY,
-            "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [4, 6, 6]},
-            "bos_token_id": None,
-            "eos_token_id": None,
-        },
-        vision_config={
-            "depth": 4,
-            "hidden_size": 128,
-            "out_hidden_size": 256,
-            "intermediate_size": 256,
-            "num_heads": 4,
-            "patch_size": 8,
-            "window_size": 64,
-            "fullatt_block_indexes": [3],
-        },
+        text_config={**sizes.text, "rope_parameters": rope, "bos_token_id": None, "eos_token_id": None},
+        vision_config={**sizes.tower, "window_size": 8 * patch},
         image_token_id=IMAGE,
         video_token_id=IMAGE - 1,
         vision_start_token_id=1,
         vision_end_token_id=1,
+        tie_word_embeddings=False,
     )
     model = Qwen2_5_VLForConditionalGeneration(config).requires_grad_(True).eval()
-    return LoadedPolicy(model, FixedProcessor(prompt, seed))
+    with torch.device("cpu"):
+        return LoadedPolicy(model, FixedProcessor(prompt, seed, patch))
 
 
 if __name__ == "__main__":
