@@ -80,6 +80,19 @@ def updated(settings: GrpoSettings, student: PolicyRef, folder: Path, world: Wor
     return Outcome(state, again.state(), metrics, count, (before, after))
 
 
+def adapted_in_bf16(settings: GrpoSettings, student: PolicyRef, folder: Path, world: World) -> tuple[float, set[str]]:
+    """Loss of a second step, and what weights and moments of the adapter are in."""
+    share = list(world.share(groups_of(student, folder)))
+    trainer = trainer_of(student, replace(settings, dtype="bf16"), world)
+    trainer.step(share)
+    loss, state = trainer.step(share)["loss"], trainer.state()
+    kept = [
+        *state["weights"].values(),
+        *(tensor for moments in state["moments"].values() for tensor in moments.values()),
+    ]
+    return loss, {str(tensor.dtype) for tensor in kept}
+
+
 def tuned(settings: SftSettings, student: PolicyRef, folder: Path, world: World) -> dict[str, torch.Tensor]:
     """Weights of the directory that supervised fine-tuning leaves; three and two prompts an update, one a pass."""
     prompts = make_prompts(folder / str(world.rank), 5, "1. how many red")
@@ -122,6 +135,7 @@ def on_both_ranks(backends: Sequence[str], student: PolicyRef, folder: Path) -> 
     for backend, tuning in product(backends, TUNINGS):
         grpo = replace(SETTINGS, backend=backend, tuning=tuning, gradient_checkpointing=True)
         works[f"grpo-{backend}-{tuning}"] = partial(updated, grpo)
+        works[f"bf16-{backend}"] = partial(adapted_in_bf16, replace(SETTINGS, backend=backend))
         works[f"sft-{backend}-{tuning}"] = partial(tuned, replace(SFT, backend=backend, tuning=tuning))
     return on_two_ranks(works, student, folder)
 
@@ -136,6 +150,15 @@ def assert_update_of_one_process(
         ours = [rank[f"grpo-{backend}-{tuning}"] for rank in ranks]
         assert [rank.forwards for rank in ours] == [FORWARDS, FORWARDS], backend
         assert_same_updates(ours, alone)
+
+
+def assert_bf16_of_one_process(ranks: Ranks, backends: Sequence[str], student: PolicyRef, folder: Path) -> None:
+    """Over a base in 16 bit every backend keeps its adapter in 32, and comes to the loss of one process, rounded."""
+    alone, _ = adapted_in_bf16(SETTINGS, student, folder, World())
+    for backend in backends:
+        (loss, dtypes), _ = (rank[f"bf16-{backend}"] for rank in ranks)
+        assert loss == pytest.approx(alone, rel=0.05), backend
+        assert dtypes == {"torch.float32"}, backend
 
 
 def assert_files_of_one_process(

@@ -1,11 +1,13 @@
 """Adapters for training: LoRA on the linear layers of chosen parts of a vision-language model, or a whole projector."""
 
+import logging
 import re
 from collections.abc import Sequence
 from typing import Any
 
 PROJECTORS = ("multi_modal_projector", "mm_projector", "merger", "connector", "aligner")
 """Names that checkpoints give to the module between the picture tower and the language model."""
+logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # PEFT imports it where it is: it warns of speed on CPUs
 _NAMES = {
     "language": {"language_model"},
     "projector": {*PROJECTORS, "deepstack_merger_list"},

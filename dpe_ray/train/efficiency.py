@@ -4,6 +4,8 @@ import resource
 
 import torch
 
+from dpe_ray.models.policy import LoadedPolicy
+from dpe_ray.train.settings import PolicySettings
 from dpe_ray.train.world import World
 
 PEAK_TFLOPS = {
@@ -26,13 +28,17 @@ def peak_tflops(device: str, dtype: torch.dtype) -> float | None:
     return None if "MIG" in name else next((peak for part, peak in PEAK_TFLOPS.items() if part in name), None)
 
 
-def efficiency(tflop: float, seconds: float, peak: float | None, world: World, device: str) -> dict[str, float]:
+def efficiency(
+    tflop: float, seconds: float, settings: PolicySettings, policy: LoadedPolicy, world: World
+) -> dict[str, float]:
     """Metrics of a step whose update took `seconds` for `tflop` (10^12 operations) of all ranks together.
 
-    mfu: `tflop` by what the devices could have done meanwhile, 0-1; absent without their `peak` (TFLOPS of one).
+    mfu: `tflop` by what the devices could have done meanwhile, 0-1; absent where nobody knows or says their peak.
     peak_memory_gb: 10^9 bytes, of the rank that had most. On GPUs what tensors took since the last call; on CPUs, where
     nobody counts tensors, what the process has taken so far.
     """
+    device = settings.device
+    peak = settings.peak_tflops or peak_tflops(device, policy.model.dtype)
     mfu = {"mfu": tflop / (seconds * world.size * peak)} if peak else {}
     return mfu | {"peak_memory_gb": world.largest(_peak_bytes(device), device=device) / 1e9}
 

@@ -15,8 +15,8 @@ from dpe_ray.seeds import child_seed
 from dpe_ray.train.ahead import Rollouts
 from dpe_ray.train.batching import permute_rewards
 from dpe_ray.train.checkpoints import Progress, StepFolders
-from dpe_ray.train.efficiency import efficiency, peak_tflops
-from dpe_ray.train.metrics import OnStep, ignore_step, rollout_metrics
+from dpe_ray.train.efficiency import efficiency
+from dpe_ray.train.metrics import Metrics, OnStep, ignore_step, rollout_metrics
 from dpe_ray.train.reward import PARTS, Part, Rubric, rubric_of
 from dpe_ray.train.settings import GrpoSettings, PolicySettings, SftSettings
 from dpe_ray.train.trainer import GrpoTrainer
@@ -48,10 +48,8 @@ def train(
     rubric = rubric_of(settings, parts)
     share = min(settings.prompts_per_step, len(prompts))
     _check(share, world)
-    trainer = GrpoTrainer(trainable(policy, settings, seed), settings, world)
-    trainer.require_pictures(prompts)
+    trainer = _trainer(policy, prompts, settings, seed, world)
     key = content_id([(p.sample.id, p.text) for p in prompts], asdict(policy), asdict(settings), seed)
-    peak = settings.peak_tflops or peak_tflops(settings.device, trainer.policy.model.dtype)
 
     def groups_of(step: int, version: int) -> list[RolloutGroup]:
         batch = world.share([prompts[index] for index in chosen(len(prompts), share, step, seed)])
@@ -76,9 +74,8 @@ def train(
             current = folders.write(step + 1)
             publish(current)
             watch.lap("publish_s")
-            tokens = metrics["completions/mean_length"] * share * settings.group_size
-            metrics |= watch.laps | {"step_time_s": watch.total, "tokens_per_s": tokens / watch.total}
-            metrics |= efficiency(metrics["update_tflop"], watch.laps["update_s"], peak, world, settings.device)
+            metrics |= _pace(watch, metrics["completions/mean_length"] * share * settings.group_size)
+            metrics |= efficiency(metrics["update_tflop"], watch.laps["update_s"], settings, trainer.policy, world)
             progress = Progress(current, (*progress.metrics, metrics))
             folders.commit(progress)
             on_step(step + 1, metrics, groups)
@@ -158,6 +155,10 @@ class Stopwatch:
         return sum(self.laps.values())
 
 
+def _pace(watch: Stopwatch, tokens: float) -> Metrics:
+    return watch.laps | {"step_time_s": watch.total, "tokens_per_s": tokens / watch.total}
+
+
 @lru_cache(maxsize=2)
 def _epoch(count: int, epoch: int, seed: int) -> tuple[int, ...]:
     order = list(range(count))
@@ -170,6 +171,15 @@ def _check(share: int, world: World) -> None:
         raise TrainingError("no prompts to train on; look at what supply accepted")
     if share < world.size:
         raise TrainingError(f"{share} prompts a step for {world.size} workers; lower train.workers")
+
+
+def _trainer(
+    policy: PolicyRef, prompts: Sequence[Prompt], settings: GrpoSettings, seed: int, world: World
+) -> GrpoTrainer:
+    """Load the policy, and see that its processor fits before a rollout is paid for."""
+    trainer = GrpoTrainer(trainable(policy, settings, seed), settings, world)
+    trainer.require_pictures(prompts)
+    return trainer
 
 
 def _begin_again(rolling: Rollouts, publish: Callable[[PolicyRef], None], before: PolicyRef, step: int) -> None:

@@ -11,7 +11,7 @@ from dpe_ray.errors import PoolError, TrainingError
 from dpe_ray.models.policy import LoadedPolicy, answer_ids
 from dpe_ray.ports import RolloutPool
 from dpe_ray.train.checkpoints import Progress, StepFolders
-from dpe_ray.train.efficiency import efficiency, peak_tflops
+from dpe_ray.train.efficiency import efficiency
 from dpe_ray.train.image_tokens import require_features
 from dpe_ray.train.loop import Stopwatch, chosen, trainable
 from dpe_ray.train.metrics import OnStep, ignore_step
@@ -55,7 +55,6 @@ def train(
     fits, refused = fitting(complete, loaded, settings, world)
     steps = math.ceil(len(fits) * settings.epochs / settings.batch_size)
     trainer = SftTrainer(loaded, settings, steps, world)
-    peak = settings.peak_tflops or peak_tflops(settings.device, loaded.model.dtype)
     with StepFolders(out, key, policy, trainer, settings.tuning, world) as folders:
         progress = folders.resume()
 
@@ -66,7 +65,7 @@ def train(
             metrics = trainer.step(world.share(batch), spare)
             watch.lap("step_time_s")
             metrics |= watch.laps | {"tokens_per_s": metrics["num_tokens"] / watch.total}
-            metrics |= efficiency(metrics["update_tflop"], watch.total, peak, world, settings.device)
+            metrics |= efficiency(metrics["update_tflop"], watch.total, settings, loaded, world)
             metrics["num_tokens"] += progress.metrics[-1]["num_tokens"] if step else 0.0
             progress = Progress(policy, (*progress.metrics, metrics))
             if (step + 1) % settings.save_every == 0:

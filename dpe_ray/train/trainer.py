@@ -130,8 +130,8 @@ class GrpoTrainer:
         loss, sums = grpo_loss(logprobs, batch.advantages, batch.mask, batch.weights, self.settings, denominator=share)
         self.backend.backward(loss, last=last)
         entropy = (scored.entropy * batch.weights[:, None]).sum()
-        told = {"loss": loss.detach(), "entropy": entropy, "flops": self._operations(batch, old, reference)}
-        return {name: float(value) for name, value in (sums | told).items()}
+        told = {name: float(value) for name, value in (sums | {"loss": loss.detach(), "entropy": entropy}).items()}
+        return told | {"flops": self._operations(batch, old, reference)}
 
     def _operations(self, batch: MicroBatch, *scores: Tensor | None) -> float:
         """Of the pass that was just made, and of those without gradient that gave `scores`; see `flops`."""

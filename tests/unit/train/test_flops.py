@@ -106,8 +106,11 @@ def test_peaks_are_those_of_data_sheets_or_unknown(
 
 
 def test_utilisation_is_told_only_where_the_peak_is_known() -> None:
-    alone = efficiency(30.0, 2.0, 60.0, World(), "cpu")
+    known, unknown = GrpoSettings(peak_tflops=60.0), GrpoSettings()
+    two = World(size=2, add=lambda tensor: None)
+    policy = MODELS["llava"]()
+    alone = efficiency(30.0, 2.0, known, policy, World())
     assert alone["mfu"] == pytest.approx(0.25)
-    assert efficiency(30.0, 2.0, 60.0, World(size=2, add=lambda tensor: None), "cpu")["mfu"] == pytest.approx(0.125)
-    assert set(efficiency(30.0, 2.0, None, World(), "cpu")) == {"peak_memory_gb"}
+    assert efficiency(30.0, 2.0, known, policy, two)["mfu"] == pytest.approx(0.125)
+    assert set(efficiency(30.0, 2.0, unknown, policy, World())) == {"peak_memory_gb"}
     assert 0.1 < alone["peak_memory_gb"] < 100

@@ -37,8 +37,13 @@ def test_linear_layers_of_the_language_model_alone_are_in_4_bits(student: Policy
     assert Flops(held).weights["language"].all == Flops(whole).weights["language"].all
 
 
-def test_an_adapter_over_them_learns_in_32_bit_and_they_stay(student: PolicyRef, tmp_path: Path) -> None:
-    trainer = GrpoTrainer(trainable(student, SETTINGS, 0), SETTINGS)
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("dtype", ["auto", "bf16"])
+def test_an_adapter_over_them_learns_in_32_bit_and_they_stay(
+    student: PolicyRef, dtype: str, checkpointing: bool, tmp_path: Path
+) -> None:
+    settings = replace(SETTINGS, dtype=dtype, gradient_checkpointing=checkpointing)
+    trainer = GrpoTrainer(trainable(student, settings, 0), settings)
     model, groups = trainer.policy.model, make_groups(student, tmp_path)
     held = {n: weight.detach().clone() for n, weight in model.named_parameters() if not weight.requires_grad}
     before = {name: weight.detach().clone() for name, weight in trainer.backend.weights.items()}

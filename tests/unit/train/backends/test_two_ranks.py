@@ -3,7 +3,14 @@
 from pathlib import Path
 
 import pytest
-from backend_support import TUNINGS, Ranks, assert_files_of_one_process, assert_update_of_one_process, on_both_ranks
+from backend_support import (
+    TUNINGS,
+    Ranks,
+    assert_bf16_of_one_process,
+    assert_files_of_one_process,
+    assert_update_of_one_process,
+    on_both_ranks,
+)
 from train_support import save_tiny_student
 
 from dpe_ray.types import PolicyRef
@@ -34,3 +41,7 @@ def test_fine_tuning_leaves_the_directory_of_one_process(
     ranks: Ranks, tiny: PolicyRef, tmp_path: Path, tuning: str
 ) -> None:
     assert_files_of_one_process(ranks, BACKENDS, tuning, tiny, tmp_path)
+
+
+def test_an_adapter_over_a_base_in_16_bit_stays_in_32(ranks: Ranks, tiny: PolicyRef, tmp_path: Path) -> None:
+    assert_bf16_of_one_process(ranks, BACKENDS, tiny, tmp_path)
