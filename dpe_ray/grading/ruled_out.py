@@ -3,10 +3,10 @@
 import re
 
 _ONE = r"(?:[Oo]ptions?\s+|[Cc]hoices?\s+|[Ll]etters?\s+)?\(?[A-Z]\)?(?!\w|')"
-_LIST = rf"{_ONE}(?:(?:\s*,\s*{_ONE})*\s*,?\s*(?:\band\b|\bor\b|\bnor\b|&|/)\s*{_ONE})?"
-_MANY = rf"{_ONE}(?:\s*(?:,|,?\s+(?:and|or|nor)\b|&|/)\s*{_ONE})+(?!\s+(?:is|was|does|looks|seems)(?:\b|n't))"
+_LIST = rf"{_ONE}(?:(?:\s*,\s*{_ONE}){{0,24}}\s*,?\s*(?:\band\b|\bor\b|\bnor\b|&|/)\s*{_ONE})?"
+_MANY = rf"{_ONE}(?:\s*(?:,|,?\s+(?:and|or|nor)\b|&|/)\s*{_ONE}){{1,25}}(?!\s+(?:is|was|does|looks|seems)(?:\b|n't))"
 """Several letters, of which a verb in the singular speaks of the last only: `B, and A is wrong`."""
-_EITHER = rf"{_ONE}(?:\s+(?:or|nor)\s+{_ONE})*"
+_EITHER = rf"{_ONE}(?:\s+(?:or|nor)\s+{_ONE}){{0,25}}"
 _BE = r"(?:is|are|was|were|looks?|seems?)"
 _BAD = (
     r"(?:wrong|incorrect|false|out(?!\s+of\b)|invalid|impossible|implausible|unlikely|ruled\s+out|eliminated|excluded|rejected"
