@@ -1,5 +1,6 @@
 """The image and sample sets of a run, read and checked before anything is asked or trained."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,7 +16,12 @@ from dpe_ray.pool.sets import ImagePool
 from dpe_ray.pool.sources import resolve
 from dpe_ray.rounds.store import RunFolder
 from dpe_ray.seeds import child_seed
-from dpe_ray.types import Graded, Sample
+from dpe_ray.types import Graded, Rejection, Sample
+
+TOLD = 20
+"""Rows of the support set that cannot be used and are told one by one."""
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -36,6 +42,8 @@ class Sets:
     """Sample id to the suite it stands in, as the config names it."""
     held_out: HeldOut
     """Images of probe, gate and final: a candidate near one of them is refused."""
+    support_unusable: int = 0
+    """Rows of the support set that could not be read; the log names them."""
 
     def suites(self) -> dict[str, Mapping[str, Sample]]:
         """Gate and final samples by id."""
@@ -50,11 +58,15 @@ class Sets:
         sizes = {name: len(getattr(self, name)) for name in ("support", "probe", "gate", "final")}
         told = ", ".join(f"{name} {n}" for name, n in sizes.items())
         pool = f"pool of {len(self.pool.blocks)} files or parts"
-        return f"{pool}, {told}; {self.support_refused} of support near held-out ones"
+        unusable = f", {self.support_unusable} rows of it cannot be used" if self.support_unusable else ""
+        return f"{pool}, {told}; {self.support_refused} of support near held-out ones{unusable}"
 
 
 def load_sets(config: RunConfig, run: RunFolder) -> Sets:
-    """Read all sets of a run. Raises PoolError for one that is empty, unreadable, or shares an image with another."""
+    """Read all sets of a run. Raises PoolError for one that is empty, unreadable, or shares an image with another.
+
+    A bad row of the support set is left out and told in the log; one of a set that is measured on raises.
+    """
     store = ImageStore(run.images)
 
     def path(source: str) -> str:
@@ -68,12 +80,21 @@ def load_sets(config: RunConfig, run: RunFolder) -> Sets:
     probe, gate = read(config.probe.source, "probe"), read(config.decision.suite, "gate")
     finals = [Suite(suite.suite, read(suite.suite, "final")) for suite in config.final]
     final = tuple(sample for suite in finals for sample in suite.samples)
-    support = read(config.support.source, "support") if config.support else ()
+    unusable: list[Rejection] = []
+    support = read_samples(path(config.support.source), store, refused=unusable) if config.support else ()
+    _tell(unusable)
     check_disjoint({"support": support, "probe": probe, "gate": gate, "final": final})
     names = suite_of([Suite(config.decision.suite, gate), *finals])
     held_out = HeldOut.build((*probe, *gate, *final))
     clean = tuple(sample for sample in support if held_out(sample) is None)
-    return Sets(pool, clean, len(support) - len(clean), probe, gate, final, names, held_out)
+    return Sets(pool, clean, len(support) - len(clean), probe, gate, final, names, held_out, len(unusable))
+
+
+def _tell(unusable: Sequence[Rejection]) -> None:
+    for rejection in unusable[:TOLD]:
+        log.warning("support: %s", rejection.reason)
+    if len(unusable) > TOLD:
+        log.warning("support: %d more rows cannot be used", len(unusable) - TOLD)
 
 
 def round_probe(config: RunConfig, sets: Sets, index: int) -> tuple[Sample, ...]:
