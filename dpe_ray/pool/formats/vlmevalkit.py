@@ -6,6 +6,7 @@ l2-category it is the category and the finer one the skill.
 """
 
 import csv
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -33,25 +34,30 @@ Cells = Mapping[str, str]
 def read_tsv(reading: Reading, store: ImageStore) -> Iterator[LabelledRow]:
     """Rows in the order of the file. Images go to the store as they are met, since later rows may point to them.
 
-    Rows are given when the whole file was seen, since an index may point forward: their text is held, without base64.
-    Raises PoolError.
+    A row whose index points forward, and those behind it, are given when that row was seen: their text is held, without
+    base64. Raises PoolError.
     """
     beside = Beside(reading.path)
-    images, rows = Images({}, {}), []
+    images, waiting = Images({}, {}), deque[LabelledRow]()
     for row in _table(reading.path):
         cells = row.fields
         if row.error:
-            rows.append(row)
+            waiting.append(row)
             continue
-        own = len(cells["image"]) > LONGEST_INDEX or (not cells["image"] and cells.get("image_path"))
-        if own:
+        if len(cells["image"]) > LONGEST_INDEX or (not cells["image"] and cells.get("image_path")):
             images.store(cells["index"], partial(_stored, cells, beside, store))
         if not cells["image"] and not cells.get("image_path"):
             reading.leave_out("without an image")
         elif reading.in_split(cells.get("split")):
-            rows.append(replace(row, fields={**cells, "image": cells["image"][:LONGEST_INDEX]}))
-    for row in rows:
-        yield from [row] if row.error else row_of(row.where, partial(_fields, row.fields, images))
+            waiting.append(replace(row, fields={**cells, "image": cells["image"][:LONGEST_INDEX]}))
+        while waiting and (waiting[0].error or images.has(waiting[0].fields)):
+            yield from _given(waiting.popleft(), images)
+    for row in waiting:
+        yield from _given(row, images)
+
+
+def _given(row: LabelledRow, images: "Images") -> Iterator[LabelledRow]:
+    yield from [row] if row.error else row_of(row.where, partial(_fields, row.fields, images))
 
 
 def _table(path: str) -> Iterator[LabelledRow]:
@@ -125,7 +131,11 @@ class Images:
         except PoolError as error:
             self.broken[index] = str(error)
 
-    def of(self, cells: Mapping[str, str]) -> tuple[ImageRef, ...]:
+    def has(self, cells: Cells) -> bool:
+        """Whether it is known what the row's image is."""
+        return any(index in known for index in (cells["index"], cells["image"]) for known in (self.found, self.broken))
+
+    def of(self, cells: Cells) -> tuple[ImageRef, ...]:
         """The row's own images, or those of the row that its cell names. Raises PoolError."""
         for index in (cells["index"], cells["image"]):
             if index in self.found:
