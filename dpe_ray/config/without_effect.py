@@ -102,11 +102,11 @@ RULES = (
         lambda config: "train.method is grpo",
     ),
     Rule(
-        "train.prompts_per_step train.updates_per_step train.steps train.lr train.schedule train.warmup train.weight_decay train.kl "
-        "train.kl_estimator train.kl_importance train.importance_sampling_level train.clip_low train.clip_high "
-        "train.clip_dual train.rollout_ratio train.rollout_cap train.scale_rewards train.std_ddof train.std_eps "
-        "train.loss_mean train.mask_truncated_completions train.overlong_buffer train.drop_equal_groups train.reward "
-        "train.reward_timeout_s train.permute_rewards train.rollouts_ahead",
+        "train.prompts_per_step train.updates_per_step train.steps train.lr train.schedule train.warmup "
+        "train.weight_decay train.kl train.kl_estimator train.kl_importance train.importance_sampling_level "
+        "train.clip_low train.clip_high train.clip_dual train.rollout_ratio train.rollout_cap train.scale_rewards "
+        "train.std_ddof train.std_eps train.loss_mean train.mask_truncated_completions train.overlong_buffer "
+        "train.drop_equal_groups train.reward train.reward_timeout_s train.permute_rewards train.rollouts_ahead",
         lambda config: config.train.method == "sft",
         lambda config: "train.method is sft; its own keys stand below train.sft",
     ),

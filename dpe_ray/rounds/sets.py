@@ -8,6 +8,7 @@ from functools import cached_property
 from dpe_ray.config import RunConfig
 from dpe_ray.diagnose.adaptive import second_probe
 from dpe_ray.diagnose.probe import select_probe
+from dpe_ray.errors import ConfigError
 from dpe_ray.evaluate.suites import Suite, check_disjoint, suite_of
 from dpe_ray.pool.contamination import HeldOut
 from dpe_ray.pool.images import ImageStore
@@ -28,8 +29,8 @@ log = logging.getLogger(__name__)
 class Sets:
     """Probe, gate and final never mix with what is trained on."""
 
-    pool: ImagePool
-    """Unlabelled: what supply draws from."""
+    pool: ImagePool | None
+    """Unlabelled: what supply draws from; None where no supplier does."""
     support: tuple[Sample, ...]
     """Labelled, may be trained on; without what is near to a held-out item."""
     support_refused: int
@@ -45,6 +46,12 @@ class Sets:
     support_unusable: int = 0
     """Rows of the support set that could not be read; the log names them."""
 
+    def drawn_from(self) -> ImagePool:
+        """The pool, for a supplier that the config lets draw from it."""
+        if self.pool is None:
+            raise ConfigError("pool is missing: give {source: unlabelled images}")
+        return self.pool
+
     def suites(self) -> dict[str, Mapping[str, Sample]]:
         """Gate and final samples by id."""
         return self._suites
@@ -57,7 +64,7 @@ class Sets:
         """Sizes in a few words."""
         sizes = {name: len(getattr(self, name)) for name in ("support", "probe", "gate", "final")}
         told = ", ".join(f"{name} {n}" for name, n in sizes.items())
-        pool = f"pool of {len(self.pool.blocks)} files or parts"
+        pool = f"pool of {len(self.pool.blocks)} files or parts" if self.pool else "no pool"
         unusable = f", {self.support_unusable} rows of it cannot be used" if self.support_unusable else ""
         return f"{pool}, {told}; {self.support_refused} of support near held-out ones{unusable}"
 
@@ -75,8 +82,9 @@ def load_sets(config: RunConfig, run: RunFolder) -> Sets:
     def read(source: str, name: str) -> tuple[Sample, ...]:
         return read_samples(path(source), store, provenance=name)
 
-    pool = ImagePool(path(config.pool.source), store)
-    pool.check()
+    pool = ImagePool(path(config.pool.source), store) if config.pool else None
+    if pool:
+        pool.check()
     probe, gate = read(config.probe.source, "probe"), read(config.decision.suite, "gate")
     finals = [Suite(suite.suite, read(suite.suite, "final")) for suite in config.final]
     final = tuple(sample for suite in finals for sample in suite.samples)

@@ -67,8 +67,9 @@ def _run(yaml: Path, overrides: Sequence[str]) -> Iterator[Finding]:
     yield Finding(str(yaml), f"{config.rounds} rounds, models {', '.join(config.models)}")
     yield from (Finding(str(yaml), line, doubtful=True) for line in idle)
     yield from (found := list(look(config, joined=joined)))
-    if not config.pool.source.startswith(PREFIX) and all(f.ok for f in found if f.what == "pool.source"):
-        yield _pool(config.pool.source)
+    pool = config.pool
+    if pool and not pool.source.startswith(PREFIX) and all(f.ok for f in found if f.what == "pool.source"):
+        yield _pool(pool.source)
     if joined:
         yield Finding("$RAY_ADDRESS", "is set: keys, engines, weights and room are the cluster's, and not looked at")
     else:

@@ -28,7 +28,8 @@ def look_at_sources(config: RunConfig) -> Iterator[Finding]:
 
 
 def _sources(config: RunConfig) -> Iterator[tuple[str, str]]:
-    yield "pool.source", config.pool.source
+    if config.pool:
+        yield "pool.source", config.pool.source
     if config.support:
         yield "support.source", config.support.source
     yield "probe.source", config.probe.source

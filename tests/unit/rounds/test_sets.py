@@ -60,3 +60,11 @@ def test_sets_that_share_an_image_are_told_with_a_question_of_each_and_what_to_d
     write_png(tmp_path / "support/a.png", 2)
     with pytest.raises(PoolError, match=r"'What is in support\?' \(support\) .*: leave these rows out of support, or"):
         load(config, tmp_path)
+
+
+def test_a_run_that_only_retrieves_reads_no_pool(config, tmp_path):
+    tree = config.model_dump(mode="json", exclude={"pool"})
+    tree["supply"]["order"] = ["retrieve"]
+    sets = load(parse_config(tree, "test"), tmp_path)
+    assert sets.pool is None
+    assert sets.told().startswith("no pool, support 1")
