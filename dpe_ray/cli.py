@@ -138,10 +138,11 @@ def export(
     out_file: Annotated[Path, typer.Option("--out", help="File to write; images may go beside it.")],
 ) -> None:
     """Write the accepted samples of all rounds in a form that other trainers read."""
-    from dpe_ray.rounds.export import export_run
+    from dpe_ray.rounds.export import export_run, written
     from dpe_ray.rounds.store import RunFolder
 
-    out.print(f"wrote {export_run(RunFolder(run), format_, out_file)} samples to {out_file}")
+    count = export_run(RunFolder(run), format_, out_file)
+    out.print(f"wrote {count} samples to {out_file}: {written(format_, out_file)}")
 
 
 @app.command()
