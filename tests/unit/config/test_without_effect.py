@@ -82,6 +82,7 @@ def test_every_key_of_a_rule_exists(path: Path) -> None:
     for key in " ".join(rule.keys for rule in RULES).split():
         part: Any = tree
         for name in key.split("."):
+            assert name in part, key
             part = part[name]
 
 
