@@ -40,10 +40,13 @@ def run(
 ) -> None:
     """Run all rounds, or go on with a run that stopped."""
     with _told_if_interrupted():
-        from dpe_ray.config import load_config
+        from dpe_ray.config import keys_without_effect, load_config, written_keys
         from dpe_ray.runtime.evolve import evolve
 
-        config = load_config(yaml, tuple(set_ or ()))
+        overrides = tuple(set_ or ())
+        config = load_config(yaml, overrides)
+        for line in keys_without_effect(config, written_keys(yaml, overrides)):
+            out.print(f"config  {line}")
         folder = run_dir or Path("runs") / config.name
         evolve(config, folder, fresh=fresh, until_round=until_round, notify=out.print)
     _show(folder)
@@ -135,10 +138,11 @@ def export(
     out_file: Annotated[Path, typer.Option("--out", help="File to write; images may go beside it.")],
 ) -> None:
     """Write the accepted samples of all rounds in a form that other trainers read."""
-    from dpe_ray.rounds.export import export_run
+    from dpe_ray.rounds.export import export_run, written
     from dpe_ray.rounds.store import RunFolder
 
-    out.print(f"wrote {export_run(RunFolder(run), format_, out_file)} samples to {out_file}")
+    count = export_run(RunFolder(run), format_, out_file)
+    out.print(f"wrote {count} samples to {out_file}: {written(format_, out_file)}")
 
 
 @app.command()
@@ -195,7 +199,8 @@ def doctor(
 
     findings = examine(yaml, tuple(set_ or ()))
     for finding in findings:
-        out.print(f"{'ok  ' if finding.ok else 'MISS'}  {finding.what}: {finding.found}")
+        mark = ("warn" if finding.doubtful else "ok  ") if finding.ok else "MISS"
+        out.print(f"{mark}  {finding.what}: {finding.found}")
     if not all(finding.ok for finding in findings):
         raise typer.Exit(1)
 

@@ -13,10 +13,11 @@ tree is written into the run.
 | train.py | train |
 | tracking.py | tracking |
 | run.py | the whole; budget, runtime |
+| without_effect.py | none: says which written keys nobody reads |
 """
 
 from dpe_ray.config.diagnose import DiagnoseConfig
-from dpe_ray.config.loading import load_config, parse_config
+from dpe_ray.config.loading import load_config, parse_config, written_keys
 from dpe_ray.config.models import PROMPTS, ROLES, ModelConfig, PriceConfig
 from dpe_ray.config.part import Workers
 from dpe_ray.config.run import BudgetConfig, RoleBudget, RunConfig, RuntimeConfig
@@ -32,6 +33,7 @@ from dpe_ray.config.supply import (
 from dpe_ray.config.tools import EditConfig, SearchConfig, ToolsConfig
 from dpe_ray.config.tracking import TrackingConfig
 from dpe_ray.config.train import SftConfig, TrainConfig
+from dpe_ray.config.without_effect import keys_without_effect
 
 __all__ = [
     "PROMPTS",
@@ -61,6 +63,8 @@ __all__ = [
     "TrackingConfig",
     "TrainConfig",
     "Workers",
+    "keys_without_effect",
     "load_config",
     "parse_config",
+    "written_keys",
 ]

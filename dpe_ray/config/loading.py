@@ -14,12 +14,33 @@ from dpe_ray.errors import ConfigError
 
 def load_config(path: str | Path, overrides: tuple[str, ...] = ()) -> RunConfig:
     """Read YAML, lay it over its preset, apply `a.b=c` overrides, check all. Raises ConfigError with one line."""
+    tree, preset = _read(path, overrides)
+    return parse_config(_merge(preset, tree), str(path))
+
+
+def written_keys(path: str | Path, overrides: tuple[str, ...] = ()) -> frozenset[str]:
+    """The dotted keys that YAML and overrides state otherwise than the preset. Raises ConfigError."""
+    tree, preset = _read(path, overrides)
+    stated, known = _flat(tree), _flat(preset)
+    return frozenset(key for key, value in stated.items() if key not in known or known[key] != value)
+
+
+def _read(path: str | Path, overrides: tuple[str, ...]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What was written, and the preset under it."""
     tree = _read_yaml(Path(path))
     for override in overrides:
         _set(tree, override)
-    if name := tree.get("preset"):
-        tree = _merge(_read_preset(str(name)), tree)
-    return parse_config(tree, str(path))
+    name = tree.get("preset")
+    return tree, _read_preset(str(name)) if name else {}
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Leaves by dotted key."""
+    leaves: dict[str, Any] = {}
+    for name, value in tree.items():
+        key = f"{prefix}{name}"
+        leaves |= _flat(value, f"{key}.") if isinstance(value, dict) else {key: value}
+    return leaves
 
 
 def parse_config(tree: dict[str, Any], where: str) -> RunConfig:
@@ -85,8 +106,8 @@ def _read_preset(name: str) -> dict[str, Any]:
 
 def _set(tree: dict[str, Any], override: str) -> None:
     key, equals, value = override.partition("=")
-    if not equals or not key:
-        raise ConfigError(f"--set {override}: write it as a.b=value")
+    if not equals or not key or not value:
+        raise ConfigError(f"--set {override}: write it as a.b=value, null for none and '' for an empty text")
     *parents, last = key.split(".")
     for parent in parents:
         child = tree.setdefault(parent, {})

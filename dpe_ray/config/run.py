@@ -86,7 +86,8 @@ class RunConfig(Part):
     prompts: dict[str, str] = {}
     """Role to a prompt file of the user's own."""
     taxonomy: str = ""
-    pool: SourceConfig
+    pool: SourceConfig | None = None
+    """Unlabelled images; needed where `annotate` or `construct` draws from it."""
     support: SourceConfig | None = None
     probe: ProbeConfig
     decision: DecisionConfig
@@ -126,6 +127,10 @@ class RunConfig(Part):
                 raise ValueError(f"roles.{stated}: no model {self.model_of(role)!r} under models; set roles.default")
         if self.plan.replay > 0 and self.support is None:
             raise ValueError("plan.replay needs support: a labelled set to replay from")
+        if self.draws_from_pool and self.pool is None:
+            raise ValueError(
+                f"supply.order: {' and '.join(self.supply.order)} need pool: {{source: unlabelled images}}"
+            )
         searches_support = "retrieve" in self.supply.order and self.supply.retrieve.source == "support"
         if searches_support and self.support is None:
             raise ValueError("supply.order: retrieve needs support: a labelled set to find samples in")
@@ -190,6 +195,12 @@ class RunConfig(Part):
         if told := next((told for told, found in by_arrival.items() if found), ""):
             raise ValueError(f"runtime.deterministic: {told}")
         return self
+
+    @property
+    def draws_from_pool(self) -> bool:
+        """Whether a supplier takes images from `pool`."""
+        searches = self.supply.annotate.start == "cell" and self.tools.search.source == "web"
+        return "construct" in self.supply.order or ("annotate" in self.supply.order and not searches)
 
     def model_of(self, role: str) -> str:
         """Name of the `models` entry that plays a role."""

@@ -1,18 +1,36 @@
 """What a run learns from and is measured on."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from dpe_ray.config.part import Part, Positive
+
+
+def _stated(place: Any) -> Any:
+    if place is None or (isinstance(place, str) and not place.strip()):
+        raise ValueError("is empty; give a folder, glob, file, URL or builtin:NAME")
+    return place
+
+
+Place = Annotated[str, BeforeValidator(_stated)]
+"""Folder, glob, file, URL or `builtin:NAME`."""
 
 
 class SourceConfig(Part):
     """Where images or samples come from."""
 
-    source: str
+    source: Place
     """Folder, glob, one or many files of parquet, Arrow, WebDataset tar or JSONL, local or behind any fsspec URL, or
     `builtin:NAME`."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_mapping(cls, part: Any) -> Any:
+        if isinstance(part, str):
+            told = f"is the text {part!r}" if part.strip() else "is empty"
+            raise ValueError(f"{told}; write it as {{source: FOLDER, FILE or builtin:NAME}}")
+        return part
 
 
 class ProbeConfig(SourceConfig):
@@ -28,7 +46,7 @@ class ProbeConfig(SourceConfig):
 class DecisionConfig(Part):
     """What decides whether a round's policy is kept."""
 
-    suite: str
+    suite: Place
     """The gate suite: as `pool.source`, labelled."""
     confidence: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.95
     """Family-wise over the guarded categories."""
@@ -43,7 +61,7 @@ class DecisionConfig(Part):
 class SuiteConfig(Part):
     """A suite of the final measurement."""
 
-    suite: str
+    suite: Place
 
 
 class AnswerConfig(Part):

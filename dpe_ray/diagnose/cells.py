@@ -52,7 +52,8 @@ def _cell(
     failed = [g for g in judged if not g.verdict.correct]
     correct = len(judged) - len(failed)
     types = Counter(attributions[g.sample.id].error_type for g in failed)
-    need, counts = route(needs[g.sample.id] for g in failed if g.sample.id in needs)
+    named = [needs[g.sample.id] for g in failed if g.sample.id in needs]
+    need, counts = route(named)
     # A failure that nobody explained tells the planner nothing: explained ones first.
     told = sorted(failed, key=lambda g: not attributions[g.sample.id].description)[:examples]
     return CellDiagnosis(
@@ -66,6 +67,7 @@ def _cell(
         learnability=learnability([drawn[g.sample.id] for g in items if g.sample.id in drawn]),
         need=need,
         needs=counts,
+        measured_by=dict(Counter(found.by for found in named).most_common()),
     )
 
 

@@ -27,11 +27,14 @@ def suite_of(suites: Sequence[Suite]) -> dict[str, str]:
 
 
 def check_disjoint(sets: Mapping[str, Sequence[Sample]]) -> None:
-    """Refuse sets that share an image by content. Raises PoolError with both names and how many they share."""
-    images = {name: {i.sha256 for s in samples for i in s.images} for name, samples in sets.items()}
-    for one, other in combinations(images, 2):
-        if shared := images[one] & images[other]:
+    """Refuse sets that share an image by content. Raises PoolError with both, an example of each, and what to do."""
+    asked = {name: {i.sha256: s.question for s in samples for i in s.images} for name, samples in sets.items()}
+    for one, other in combinations(asked, 2):
+        if shared := asked[one].keys() & asked[other].keys():
+            first = min(shared)
             raise PoolError(
-                f"{one} and {other} share {len(shared)} images ({min(shared)[:12]}...): "
-                "what decides must not be what was looked at; give them other images"
+                f"{one} and {other} share {len(shared)} images, such as that of "
+                f"{asked[one][first][:80]!r} ({one}) and {asked[other][first][:80]!r} ({other}); what measures "
+                f"must not be what was learned from or looked at: leave these rows out of {one}, or split one source "
+                "by image and name its parts SOURCE#SPLIT"
             )

@@ -12,6 +12,9 @@ Where the answer stands, first rule that finds a place:
    and the line beside it does not begin with another (that is a list); all of it when it is one short line.
    A number in running text is never taken.
 
+A place that is turned round (`the wrong answer is`) is none, and a letter that is refused (`A is wrong, so B`) is never
+the answer: see `ruled_out`.
+
 What must stand there depends on the kind: exactly one letter of the options, exactly one number, or some words.
 """
 
@@ -20,6 +23,7 @@ import unicodedata
 from collections.abc import Sequence
 
 from dpe_ray.grading.numbers import only_number
+from dpe_ray.grading.ruled_out import left_over, ruled_out, turned_round
 from dpe_ray.types import AnswerKind
 
 LONGEST = 20_000
@@ -95,6 +99,7 @@ def answer_span(text: str, letters: str = "") -> str | None:
         or _after(plain, _PHRASE)
         or (_after(plain, _NAMES_OPTION, _IS_THE_ANSWER) if letters else None)
         or _unmarked(plain)
+        or (_excluding(plain) if letters else None)
     )
     if place is None or _PLACEHOLDER.fullmatch(place.strip()):
         return None
@@ -141,7 +146,8 @@ _MARKUP = (
 
 
 def _after(text: str, *markers: re.Pattern[str]) -> str | None:
-    ends = [match.end() for marker in markers for match in marker.finditer(text)]
+    found = [match for marker in markers for match in marker.finditer(text)]
+    ends = [match.end() for match in found if not turned_round(match)]
     if not ends:
         return None
     rest = text[max(ends) :].strip().split("\n", 1)[0].strip()
@@ -183,6 +189,12 @@ def _unmarked(text: str) -> str | None:
     return lines[0] if len(lines) == 1 and len(lines[0].split()) <= SHORT_WORDS else None
 
 
+def _excluding(text: str) -> str | None:
+    """The last line when it refuses letters: what it does not refuse may be the answer."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines and ruled_out(lines[-1]) else None
+
+
 def _alone(lines: Sequence[str]) -> str | None:
     """The first line when it begins with a marked letter and its neighbour does not begin with another."""
     letters = [_marked(line) for line in lines]
@@ -195,6 +207,13 @@ def _marked(line: str) -> str:
 
 
 def _letter(place: str, letters: str) -> str | None:
+    """The letter that the place begins with, or, where that is refused there, the one that is left over."""
+    letter = _first_letter(place, letters)
+    refused = ruled_out(place)
+    return left_over(place, letters) if refused and (letter is None or letter in refused) else letter
+
+
+def _first_letter(place: str, letters: str) -> str | None:
     for pattern in (_MARKED_LETTER, _NAMED_LETTER, _BARE_LETTER):
         if pattern is _BARE_LETTER and _AFTER_ARTICLE.match(place):
             return None

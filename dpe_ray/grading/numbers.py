@@ -4,14 +4,7 @@ import math
 import re
 from dataclasses import dataclass
 
-WORDS = dict(
-    zip(
-        ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"),
-        (str(value) for value in range(13)),
-        strict=True,
-    )
-)
-"""Number words up to twelve."""
+from dpe_ray.grading.number_words import SCALES, in_digits
 
 LONGEST = 400
 """Characters of an answer in which a number is looked for."""
@@ -22,11 +15,11 @@ _NUMBER = re.compile(
     rf"(?:(?P<whole>\d+)\s+(?=\d+\s*/\s*\d))?"
     rf"(?:\((?P<top>-?\d[\d.]*)\)\s*/\s*\((?P<bottom>-?\d[\d.]*)\)"
     rf"|(?P<value>{_PLAIN})(?![,.]?\d)(?:\s*/\s*(?P<under>\d[\d.]*))?"
-    rf"(?:\s*(?:e|[x*]\s*10\s*\^)\s*\{{?(?P<exponent>[-+]?\d{{1,3}})\}}?(?!\w))?)"
+    rf"(?:\s*(?:e|[x*]\s*10\s*\^)\s*\{{?(?P<exponent>[-+]?\d{{1,3}})\}}?(?!\w)|[ -]?(?P<scale>{'|'.join(SCALES)})\b)?)"
     rf"\s*(?P<percent>%|percent\b|per cent\b)?",
     re.IGNORECASE,
 )
-_WORD = re.compile(rf"\b(?:{'|'.join(WORDS)})\b", re.IGNORECASE)
+_UNIT = re.compile(r"[ -]?([^\W\d_]+|\u00b0)")
 
 
 @dataclass(frozen=True)
@@ -47,21 +40,41 @@ class Number:
         return any(math.isclose(a, b, rel_tol=1e-6, abs_tol=tolerance * (1 + 1e-9)) for a, b in pairs)
 
 
+@dataclass(frozen=True)
+class Quantity:
+    """A number that stands first, and what it counts."""
+
+    number: Number
+    unit: str
+    """As written: `cm`, `$`, `men in the car`; empty for a bare number."""
+
+
 def only_number(text: str) -> str | None:
     """Find the single number in the text, as `-1234.5`, `3/4` or `45%`; None for none or several.
 
     Of `3 + 5 = 8` the part behind the last equals sign counts; remarks in brackets behind the number do not.
     """
-    text = text[:LONGEST].rpartition("=")[2]
-    text = _WORD.sub(lambda word: WORDS[word[0].lower()], text)
-    found = list(_NUMBER.finditer(text))
-    if len(found) > 1:
-        text = re.sub(r"(?<=[\w%])\s*\([^()]*\)", "", text)
-        found = list(_NUMBER.finditer(text))
-    if len(found) != 1:
-        return None
-    written = _written(found[0])
+    found = _single(text)
+    written = _written(found) if found else ""
     return written if parse_number(written) is not None else None
+
+
+def unit_of(text: str) -> str:
+    """The word or sign directly behind the single number, or the currency before it; empty without one."""
+    found = _single(text)
+    if not found:
+        return ""
+    behind = _UNIT.match(found.string, found.end())
+    return behind[1] if behind else _currency(found)
+
+
+def quantity(text: str) -> Quantity | None:
+    """Read a text that begins with a number; None for another."""
+    found = _NUMBER.match(in_digits(text.strip()))
+    number = parse_number(_written(found)) if found else None
+    if not found or number is None:
+        return None
+    return Quantity(number, f"{_currency(found)} {found.string[found.end() :]}".strip())
 
 
 def parse_number(text: str) -> Number | None:
@@ -75,6 +88,20 @@ def parse_number(text: str) -> Number | None:
     return Number(value, percent) if math.isfinite(value) else None
 
 
+def _single(text: str) -> re.Match[str] | None:
+    text = in_digits(text[:LONGEST].rpartition("=")[2])
+    found = list(_NUMBER.finditer(text))
+    if len(found) > 1:
+        text = re.sub(r"(?<=[\w%])\s*\([^()]*\)", "", text)
+        found = list(_NUMBER.finditer(text))
+    return found[0] if len(found) == 1 else None
+
+
+def _currency(found: re.Match[str]) -> str:
+    signs = re.search("[$\u20ac\u00a3\u00a5]", found[0])
+    return signs[0] if signs else ""
+
+
 def _written(found: re.Match[str]) -> str:
     sign = "-" if (found["sign"] or "").strip() == "-" else ""
     percent = "%" if found["percent"] else ""
@@ -83,8 +110,8 @@ def _written(found: re.Match[str]) -> str:
     value = _decimal(found["value"])
     if found["whole"]:
         value = f"{int(found['whole']) * int(found['under'].split('.')[0] or 1) + int(found['value'])}"
-    if found["exponent"]:
-        value += f"e{found['exponent']}"
+    if found["exponent"] or found["scale"]:
+        value += f"e{found['exponent'] or SCALES[found['scale'].lower()]}"
     return f"{sign}{value}{'/' + found['under'] if found['under'] else ''}{percent}"
 
 

@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from difflib import get_close_matches
 from typing import Any
 
 from dpe_ray.errors import PoolError
@@ -18,6 +19,8 @@ MOST_OPTIONS = len(LETTERS)
 _ESCAPE = re.compile(r"\\ud[89a-f]", re.IGNORECASE)
 _GROUPED = re.compile(r"[-+]?[$\u20ac\u00a3\u00a5]?\d{1,3}(,\d{3})+(\.\d+)?")
 """1,234 and $1,200.50"""
+NEAR_KEY = 0.75
+"""Share of equal letters from which a key may be another, misspelt."""
 
 
 @contextmanager
@@ -34,7 +37,7 @@ def json_object(line: bytes | str) -> Mapping[str, Any]:
     try:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise PoolError(f"is no JSON ({error})") from error
+        raise PoolError(f"is no JSON ({error}); a line holds one whole object, from {{ to }}") from error
     if not isinstance(row, dict):
         raise PoolError("is no JSON object; a line holds one, from { to }")
     if _ESCAPE.search(line if isinstance(line, str) else line.decode(errors="replace")):
@@ -46,11 +49,17 @@ def text_of(row: Mapping[str, Any], key: str) -> str:
     """A text or number as text. Raises PoolError when it is missing, empty or something else."""
     value = row.get(key)
     if value is None or not str(value).strip():
-        raise PoolError(f"{key} is missing or empty")
+        raise PoolError(f"{key} is missing or empty{meant(row, key)}")
     if not isinstance(value, str | int | float) or isinstance(value, bool):
         raise PoolError(f"{key} must be a text or a number, not {json.dumps(value, default=str)[:40]}")
     _require_characters(text := str(value).strip())
     return text
+
+
+def meant(row: Mapping[str, Any], key: str) -> str:
+    """What a missing key may be called in the row, as the end of a message; empty when nothing there is near it."""
+    near = [] if key in row else get_close_matches(key, map(str, row), 1, NEAR_KEY)
+    return f"; the row has {near[0]!r}, rename it to {key}" if near else ""
 
 
 def _require_characters(text: str) -> None:

@@ -5,12 +5,17 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import NamedTemporaryFile
+from typing import Any
 
 import imagehash
 
-from dpe_ray.errors import StoreError
+from dpe_ray.errors import PoolError, StoreError
 from dpe_ray.models.images import decode, media_type
+from dpe_ray.pool.readers import cell_bytes
 from dpe_ray.types import ImageRef
+
+LONGEST_NAME = 2_000
+"""Signs of a path or URL; a longer text holds the picture itself."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,19 @@ class ImageStore:
             licence=licence,
             source=source,
         )
+
+
+def stored(cell: Any, beside: str, store: ImageStore) -> ImageRef:
+    """Store what a labelled set holds for an image: what `cell_bytes` takes. Raises PoolError that names the image."""
+    name = str(cell.get("path") or "") if isinstance(cell, dict) else cell if isinstance(cell, str) else ""
+    if len(name) > LONGEST_NAME:
+        raise PoolError(f"an image is a text of {len(name)} signs ({name[:20]}...), not bytes, path or URL")
+    try:
+        return store.put(cell_bytes(cell, beside))
+    except PoolError as error:
+        if not name or name in str(error):
+            raise
+        raise PoolError(f"image {name}: {str(error).removeprefix('image: ')}") from error
 
 
 def _write(path: Path, data: bytes, *, durable: bool) -> None:

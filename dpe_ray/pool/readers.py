@@ -67,6 +67,10 @@ class Beside:
         self._folder = _parent(file)
         self._root = ""
 
+    def cell(self, *names: str) -> dict[str, Any]:
+        """What a table would hold for the image: its bytes and its name. Raises PoolError when none is there."""
+        return {"bytes": self.read(*names), "path": names[0]}
+
     def read(self, *names: str) -> bytes:
         """Read the first of the names that is there. Raises PoolError when none is."""
         for root in [self._root] if self._root else self._folders():

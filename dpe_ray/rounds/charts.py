@@ -11,7 +11,7 @@ from markupsafe import Markup, escape
 from dpe_ray.types import Score
 
 SMOOTHING = 5
-"""Steps in the moving mean of the reward."""
+"""Steps in the moving mean of a curve."""
 
 
 @dataclass(frozen=True)
@@ -73,25 +73,36 @@ def before_after(base: Mapping[str, Score], final: Mapping[str, Score]) -> Marku
 
 def reward_curve(rewards: Sequence[float]) -> Markup:
     """Mean reward of every optimiser step, and its moving mean over `SMOOTHING` steps."""
+    return _curve(rewards, "Mean reward by optimiser step", 1.0)
+
+
+def loss_curve(losses: Sequence[float]) -> Markup:
+    """The same for the loss of supervised fine-tuning."""
+    return _curve(losses, "Loss by optimiser step", 0.0)
+
+
+def _curve(values: Sequence[float], title: str, least_high: float) -> Markup:
+    """The axis ends at `least_high` or where the values do."""
     left, right, top, bottom = 56, 690, 12, 150
-    low, high = min(0.0, *rewards), max(1.0, *rewards)
+    low, high = min(0.0, *values), max(least_high, *values)
+    span = high - low or 1.0
 
     def at(step: int, value: float) -> tuple[float, float]:
-        x = left + (right - left) * (step / max(len(rewards) - 1, 1))
-        return x, bottom - (bottom - top) * (value - low) / (high - low)
+        x = left + (right - left) * (step / max(len(values) - 1, 1))
+        return x, bottom - (bottom - top) * (value - low) / span
 
-    ticks = [low + (high - low) * i / 4 for i in range(5)]
+    ticks = [low + span * i / 4 for i in range(5)]
     parts = [_line(left, at(0, v)[1], right, at(0, v)[1], "grid") for v in ticks]
     parts += [_text(left - 8, at(0, v)[1] + 4, f"{v:.2f}", "tick", "end") for v in ticks]
-    for step in sorted({0, len(rewards) // 4, len(rewards) // 2, 3 * len(rewards) // 4, len(rewards) - 1}):
+    for step in sorted({0, len(values) // 4, len(values) // 2, 3 * len(values) // 4, len(values) - 1}):
         parts.append(_text(at(step, low)[0], bottom + 16, str(step + 1), "tick", "middle"))
     parts.append(_text((left + right) / 2, bottom + 34, "optimiser step", "axis", "middle"))
-    parts.append(_path([at(i, v) for i, v in enumerate(rewards)], "line faint"))
+    parts.append(_path([at(i, v) for i, v in enumerate(values)], "line faint"))
     means = [
-        sum(window) / len(window) for i in range(len(rewards)) if (window := rewards[max(0, i - SMOOTHING + 1) : i + 1])
+        sum(window) / len(window) for i in range(len(values)) if (window := values[max(0, i - SMOOTHING + 1) : i + 1])
     ]
     parts.append(_path([at(i, v) for i, v in enumerate(means)], "line"))
-    return _svg(720, bottom + 42, "Mean reward by optimiser step", parts)
+    return _svg(720, bottom + 42, title, parts)
 
 
 def interval_bar(accuracy: float, low: float, high: float) -> Markup:

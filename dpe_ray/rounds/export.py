@@ -65,7 +65,7 @@ class Export:
 
     def beside(self, image: ImageRef) -> str:
         """Copy an image into the folder beside the file, whole or not at all; returns its path from there."""
-        folder = self.out.with_name(f"{self.out.stem}_images")
+        folder = _folder_beside(self.out)
         file = folder / f"{image.sha256}{guess_extension(image.media_type) or ''}"
         if not file.exists():
             folder.mkdir(parents=True, exist_ok=True)
@@ -98,6 +98,17 @@ def export_run(run: RunFolder, format_: str, out: Path) -> int:
     except OSError as error:
         raise StoreError(f"{out}: cannot be written ({error.strerror}); check space and rights") from error
     return len(samples)
+
+
+def written(format_: str, out: Path) -> str:
+    """What lies in `out` after an export, in a few words; a name that says otherwise is told."""
+    form, suffix, images = _FORMS[format_]
+    hint = "" if out.suffix == suffix else f"; readers expect a name in {suffix}"
+    return f"{form}, pictures {images.format(folder=_folder_beside(out).name)}{hint}"
+
+
+def _folder_beside(out: Path) -> Path:
+    return out.with_name(f"{out.stem}_images")
 
 
 def _accepted(run: RunFolder) -> Iterator[Sample]:
@@ -195,6 +206,13 @@ def _write_parquet(export: Export, samples: Iterable[Sample], part: Path) -> Non
             writer.write_table(pa.Table.from_pylist(batch, VERL))
 
 
+_FORMS = {
+    "messages": ("JSONL", ".jsonl", "in {folder}/"),
+    "verl": ("parquet", ".parquet", "in the table"),
+    "llava": ("a JSON list", ".json", "in {folder}/"),
+    "openai": ("JSONL", ".jsonl", "as data URIs in the lines"),
+}
+"""What a format writes, the suffix that its readers expect, and where the pictures are."""
 Writer = Callable[[Export, Iterable[Sample], Path], None]
 _WRITERS: dict[str, Writer] = {
     "messages": _write_lines(_messages),

@@ -4,6 +4,8 @@ from importlib.resources import files
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined, Template
 
+from dpe_ray.rounds import findings
+
 
 def page(name: str) -> Template:
     """Load a template of this package; a value that nobody gives is an error."""
@@ -11,6 +13,7 @@ def page(name: str) -> Template:
         loader=FunctionLoader(_source), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters.update(percent=_percent, points=_points, count=_count, duration=_duration, usd=_usd)
+    environment.filters.update(reasons=findings.reasons, lacking=findings.lacking)
     return environment.get_template(name)
 
 

@@ -70,6 +70,10 @@ class RoundRecord:
     """Mean reward of the first tenth of the steps."""
     reward_last: float | None = None
     """Mean reward of the last tenth of the steps."""
+    loss_first: float | None = None
+    """Mean loss of the first tenth of the steps of supervised fine-tuning; None without any."""
+    loss_last: float | None = None
+    """Mean loss of the last tenth of them."""
     gate: SuiteScore | None = None
     """The candidate on the gate suite; None when nothing was trained."""
     seconds: dict[str, float] = field(default_factory=dict)
@@ -86,7 +90,9 @@ def close_record(
     comparison: Comparison | None = None,
 ) -> RoundRecord:
     """A round's results as its record; without a comparison nothing was trained, and the loop stops."""
-    first, last = _reward_ends(trained)
+    metrics = trained.metrics if trained else ()
+    reward_first, reward_last = _ends([m["reward"] for m in metrics if "reward" in m])
+    loss_first, loss_last = _ends(sft_losses(metrics))
     decision, kept = "stop", start
     reasons: tuple[str, ...] = (nothing_accepted(supplied),)
     if trained and comparison:
@@ -106,8 +112,10 @@ def close_record(
         closed_by=supplied.closed_by,
         suppliers=supplied.by_supplier,
         train_steps=trained.steps if trained else 0,
-        reward_first=first,
-        reward_last=last,
+        reward_first=reward_first,
+        reward_last=reward_last,
+        loss_first=loss_first,
+        loss_last=loss_last,
         gate=comparison.after if comparison else None,
     )
 
@@ -141,12 +149,17 @@ def stopped_record(index: int, policy: PolicyRef, reason: str) -> RoundRecord:
     )
 
 
-def _reward_ends(trained: TrainResult | None) -> tuple[float | None, float | None]:
-    rewards = [m["reward"] for m in trained.metrics if "reward" in m] if trained else []
-    if not rewards:
+def sft_losses(metrics: Sequence[Mapping[str, float]]) -> list[float]:
+    """The loss of every step of supervised fine-tuning; steps of GRPO, which have a reward, are left out."""
+    return [m["loss"] for m in metrics if "loss" in m and "reward" not in m]
+
+
+def _ends(values: Sequence[float]) -> tuple[float | None, float | None]:
+    """Means of the first and of the last tenth."""
+    if not values:
         return None, None
-    tenth = max(1, len(rewards) // 10)
-    return sum(rewards[:tenth]) / tenth, sum(rewards[-tenth:]) / tenth
+    tenth = max(1, len(values) // 10)
+    return sum(values[:tenth]) / tenth, sum(values[-tenth:]) / tenth
 
 
 def summary(
@@ -176,6 +189,7 @@ def summary(
 
 
 def _round(record: RoundRecord) -> dict[str, Any]:
+    loss = {} if record.loss_first is None else {"loss_first": record.loss_first, "loss_last": record.loss_last}
     return {
         "index": record.index,
         "decision": record.decision,
@@ -192,6 +206,7 @@ def _round(record: RoundRecord) -> dict[str, Any]:
             "steps": record.train_steps,
             "reward_first": record.reward_first,
             "reward_last": record.reward_last,
+            **loss,
         },
         "seconds": {stage: round(seconds, 2) for stage, seconds in record.seconds.items()},
         "cost": cost_entry(record.cost),

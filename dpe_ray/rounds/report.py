@@ -4,7 +4,7 @@ What is shown comes from the run directory; nothing is measured here but the int
 """
 
 import math
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
@@ -12,12 +12,17 @@ from typing import Any, NamedTuple, TypeVar
 from markupsafe import Markup
 
 from dpe_ray.rounds import charts
+from dpe_ray.rounds.findings import PlanRow, mistakes, plan_rows
 from dpe_ray.rounds.page import page
+from dpe_ray.rounds.record import sft_losses
 from dpe_ray.rounds.thumbnails import thumbnail
 from dpe_ray.types import Comparison, DataPlan, Diagnosis, ImageRef, Rejection, Sample, Score, TrainResult
 
 SAMPLES_SHOWN = 24
 """Accepted samples per round, and as many rejected ones, spread over cells and gates."""
+
+STEPS_SHOWN = 30
+"""Steps of a rationale with a located mistake."""
 
 Item = TypeVar("Item")
 
@@ -60,17 +65,6 @@ class Interval(NamedTuple):
     high: float
 
 
-class Need(NamedTuple):
-    """One row of a round's plan: how weak the cell is, and what it was given."""
-
-    cell: str
-    error_rate: float | None
-    """0-1 on the probe; None for a cell that the probe did not meet."""
-    weight: float
-    quota: int
-    accepted: int
-
-
 def render(report: ReportData) -> str:
     """Write the report as HTML. Reads at most 2 x `SAMPLES_SHOWN` samples' pictures per round."""
     entries = {entry["index"]: entry for entry in report.summary["rounds"]}
@@ -84,7 +78,11 @@ def render(report: ReportData) -> str:
         scores=_scores,
         macro=macro_interval,
         needs=needs,
+        mistakes=mistakes,
+        sampled=_sampled,
+        STEPS_SHOWN=STEPS_SHOWN,
         rewards=lambda train: [step["reward"] for step in train.metrics if "reward" in step],
+        losses=lambda train: sft_losses(train.metrics),
         accepted_shown=lambda round_: spread(round_.accepted, lambda s: s.provenance.cell, SAMPLES_SHOWN),
         rejected_shown=lambda round_: spread(round_.rejected, lambda r: r.gate, SAMPLES_SHOWN),
         picture=lambda image: thumbnail(image, report.read_image),
@@ -133,18 +131,14 @@ def _scores(score: Mapping[str, Any]) -> dict[str, Score]:
     return {name: Score(**part) for name, part in score["by_category"].items()}
 
 
-def needs(round_: RoundReport) -> list[Need]:
-    """List the plan's cells, largest quota first, beside their error rates on the probe."""
-    if round_.plan is None:
-        return []
-    cells = {cell.cell: cell for cell in round_.diagnosis.cells} if round_.diagnosis else {}
-    filled = Counter(sample.provenance.cell for sample in round_.accepted)
-    rows = []
-    for cell in sorted(round_.plan.cells, key=lambda c: (-c.quota, c.cell)):
-        known = cells.get(cell.cell)
-        error_rate = 1 - known.accuracy if known and known.attempts else None
-        rows.append(Need(cell.cell, error_rate, cell.weight, cell.quota, filled[cell.cell]))
-    return rows
+def needs(round_: RoundReport) -> list[PlanRow]:
+    """List the plan's cells, largest quota first, beside what the diagnosis says of them."""
+    return plan_rows(round_.plan, round_.diagnosis, round_.accepted)
+
+
+def _sampled(diagnosis: Diagnosis) -> bool:
+    """Whether it was measured what cells can still learn and lack."""
+    return any(cell.needs or cell.learnability is not None for cell in diagnosis.cells)
 
 
 def _stages(entries: Iterable[Mapping[str, Any]]) -> list[str]:

@@ -1,5 +1,6 @@
 """The image and sample sets of a run, read and checked before anything is asked or trained."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -7,6 +8,7 @@ from functools import cached_property
 from dpe_ray.config import RunConfig
 from dpe_ray.diagnose.adaptive import second_probe
 from dpe_ray.diagnose.probe import select_probe
+from dpe_ray.errors import ConfigError
 from dpe_ray.evaluate.suites import Suite, check_disjoint, suite_of
 from dpe_ray.pool.contamination import HeldOut
 from dpe_ray.pool.images import ImageStore
@@ -15,15 +17,20 @@ from dpe_ray.pool.sets import ImagePool
 from dpe_ray.pool.sources import resolve
 from dpe_ray.rounds.store import RunFolder
 from dpe_ray.seeds import child_seed
-from dpe_ray.types import Graded, Sample
+from dpe_ray.types import Graded, Rejection, Sample
+
+TOLD = 20
+"""Rows of the support set that cannot be used and are told one by one."""
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Sets:
     """Probe, gate and final never mix with what is trained on."""
 
-    pool: ImagePool
-    """Unlabelled: what supply draws from."""
+    pool: ImagePool | None
+    """Unlabelled: what supply draws from; None where no supplier does."""
     support: tuple[Sample, ...]
     """Labelled, may be trained on; without what is near to a held-out item."""
     support_refused: int
@@ -36,6 +43,14 @@ class Sets:
     """Sample id to the suite it stands in, as the config names it."""
     held_out: HeldOut
     """Images of probe, gate and final: a candidate near one of them is refused."""
+    support_unusable: int = 0
+    """Rows of the support set that could not be read; the log names them."""
+
+    def drawn_from(self) -> ImagePool:
+        """The pool, for a supplier that the config lets draw from it."""
+        if self.pool is None:
+            raise ConfigError("pool is missing: give {source: unlabelled images}")
+        return self.pool
 
     def suites(self) -> dict[str, Mapping[str, Sample]]:
         """Gate and final samples by id."""
@@ -49,12 +64,16 @@ class Sets:
         """Sizes in a few words."""
         sizes = {name: len(getattr(self, name)) for name in ("support", "probe", "gate", "final")}
         told = ", ".join(f"{name} {n}" for name, n in sizes.items())
-        pool = f"pool of {len(self.pool.blocks)} files or parts"
-        return f"{pool}, {told}; {self.support_refused} of support near held-out ones"
+        pool = f"pool of {len(self.pool.blocks)} files or parts" if self.pool else "no pool"
+        unusable = f", {self.support_unusable} rows of it cannot be used" if self.support_unusable else ""
+        return f"{pool}, {told}; {self.support_refused} of support near held-out ones{unusable}"
 
 
 def load_sets(config: RunConfig, run: RunFolder) -> Sets:
-    """Read all sets of a run. Raises PoolError for one that is empty, unreadable, or shares an image with another."""
+    """Read all sets of a run. Raises PoolError for one that is empty, unreadable, or shares an image with another.
+
+    A bad row of the support set is left out and told in the log; one of a set that is measured on raises.
+    """
     store = ImageStore(run.images)
 
     def path(source: str) -> str:
@@ -63,17 +82,27 @@ def load_sets(config: RunConfig, run: RunFolder) -> Sets:
     def read(source: str, name: str) -> tuple[Sample, ...]:
         return read_samples(path(source), store, provenance=name)
 
-    pool = ImagePool(path(config.pool.source), store)
-    pool.check()
+    pool = ImagePool(path(config.pool.source), store) if config.pool else None
+    if pool:
+        pool.check()
     probe, gate = read(config.probe.source, "probe"), read(config.decision.suite, "gate")
     finals = [Suite(suite.suite, read(suite.suite, "final")) for suite in config.final]
     final = tuple(sample for suite in finals for sample in suite.samples)
-    support = read(config.support.source, "support") if config.support else ()
+    unusable: list[Rejection] = []
+    support = read_samples(path(config.support.source), store, refused=unusable) if config.support else ()
+    _tell(unusable)
     check_disjoint({"support": support, "probe": probe, "gate": gate, "final": final})
     names = suite_of([Suite(config.decision.suite, gate), *finals])
     held_out = HeldOut.build((*probe, *gate, *final))
     clean = tuple(sample for sample in support if held_out(sample) is None)
-    return Sets(pool, clean, len(support) - len(clean), probe, gate, final, names, held_out)
+    return Sets(pool, clean, len(support) - len(clean), probe, gate, final, names, held_out, len(unusable))
+
+
+def _tell(unusable: Sequence[Rejection]) -> None:
+    for rejection in unusable[:TOLD]:
+        log.warning("support: %s", rejection.reason)
+    if len(unusable) > TOLD:
+        log.warning("support: %d more rows cannot be used", len(unusable) - TOLD)
 
 
 def round_probe(config: RunConfig, sets: Sets, index: int) -> tuple[Sample, ...]:

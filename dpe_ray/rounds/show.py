@@ -28,11 +28,20 @@ def told(run: RunFolder) -> Iterator[Table | str]:
 
 def _rounds(summary: Mapping[str, Any]) -> Table:
     table = Table(title=f"rounds ({summary['status']})", title_justify="left")
-    for name in ("round", "decision", "gate macro", "proposed", "accepted", "rejected", "reward", "calls", "seconds"):
+    for name in (
+        "round",
+        "decision",
+        "gate macro",
+        "proposed",
+        "accepted",
+        "rejected",
+        "reward or loss",
+        "calls",
+        "seconds",
+    ):
         table.add_column(name, justify="left" if name in ("decision", "rejected") else "right")
     for entry in summary["rounds"]:
         train, gate = entry["train"], entry["gate"]
-        first, last = train["reward_first"], train["reward_last"]
         table.add_row(
             str(entry["index"]),
             entry["decision"],
@@ -40,11 +49,19 @@ def _rounds(summary: Mapping[str, Any]) -> Table:
             str(entry["proposed"]),
             str(entry["accepted"]),
             ", ".join(f"{reason} {n}" for reason, n in entry["rejected"].items()) or "none",
-            f"{first:.2f} -> {last:.2f}" if first is not None else "-",
+            _trained(train),
             str(entry["cost"]["calls"]),
             f"{sum(entry['seconds'].values()):.0f}",
         )
     return table
+
+
+def _trained(train: Mapping[str, Any]) -> str:
+    """First and last of what fine-tuning brings up or down."""
+    for name in ("reward", "loss"):
+        if (first := train.get(f"{name}_first")) is not None:
+            return f"{'loss ' if name == 'loss' else ''}{first:.2f} -> {train[f'{name}_last']:.2f}"
+    return "-"
 
 
 def _final(base: Mapping[str, Any], final: Mapping[str, Any]) -> Table:

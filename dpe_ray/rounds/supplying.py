@@ -34,7 +34,7 @@ class Suppliers:
     def __init__(self, config: RunConfig, run: RunFolder, sets: Sets, machine: Machine) -> None:
         self._config, self._run, self._sets, self._machine = config, run, sets, machine
         self._workers = (config.supply.workers.min, config.supply.workers.max)
-        self._progress = PoolProgress(sets.pool, run, child_seed(config.seed, "pool"))
+        self._progress = PoolProgress(sets.drawn_from, run, child_seed(config.seed, "pool"))
         check_search(config, sets)
         self._retrieval = Retrieval(config, run, sets, machine)
 
@@ -87,7 +87,9 @@ class Suppliers:
     def _to_edit(self, plan: DataPlan, index: int) -> Iterator[ImageRef | Rejection]:
         """Pool images for programs that edit one, in an order of this round's own: annotate's cursor stays put."""
         slots = math.ceil(plan.total * self._config.supply.slots_per_sample)
-        return islice(self._sets.pool.draw(seed=child_seed(self._config.seed, "construct", "pool", index)), slots)
+        return islice(
+            self._sets.drawn_from().draw(seed=child_seed(self._config.seed, "construct", "pool", index)), slots
+        )
 
     def _annotate(self, policy: PolicyRef, plan: DataPlan, index: int, lines: QuotaLines) -> Supplier:
         """Annotate pool images; every round goes on in the pool where the last one stopped."""

@@ -28,7 +28,7 @@ def begins_with_cell(config: RunConfig) -> bool:
 def check_search(config: RunConfig, sets: Sets) -> None:
     """Look before anything is paid whether the pool can be searched. Raises PoolError when it cannot."""
     if begins_with_cell(config) and config.tools.search.source == "pool":
-        sets.pool.check_captions()
+        sets.drawn_from().check_captions()
 
 
 def make_tools(config: RunConfig, run: RunFolder, sets: Sets, calls: CallBudget, stage: str) -> Tools | None:
@@ -73,7 +73,8 @@ def _planned(run: RunFolder, stage: str) -> Iterator[tuple[int, Place]]:
 
 def _search(settings: SearchConfig, keeper: ImageStore, sets: Sets) -> SearchDoor:
     if settings.source == "pool":
-        return PoolSearchDoor(sets.pool.captions, sets.pool.take)
+        pool = sets.drawn_from()
+        return PoolSearchDoor(pool.captions, pool.take)
     openverse = OpenverseSettings(settings.url, settings.token_env, settings.licence_type, settings.user_agent)
     return WebSearchDoor(keeper, openverse, _downloads(settings))
 

@@ -8,14 +8,15 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from dpe_ray.config import ModelConfig, RunConfig, load_config
+from dpe_ray.config import ModelConfig, RunConfig, keys_without_effect, load_config, written_keys
 from dpe_ray.errors import ConfigError, DpeError
 from dpe_ray.models.engines import check_options, engine_names
 from dpe_ray.pool.images import ImageStore
 from dpe_ray.pool.sets import ImagePool
 from dpe_ray.pool.sources import PREFIX
 from dpe_ray.runtime import session
-from dpe_ray.runtime.preflight import Finding, is_path, look
+from dpe_ray.runtime.finding import Finding
+from dpe_ray.runtime.preflight import is_path, look
 
 NEEDED = ("ray", "torch", "transformers", "peft", "openai", "pyarrow", "pillow", "rank-bm25", "pydantic")
 DISK_GB = 5
@@ -58,14 +59,17 @@ def _gpus() -> list[str]:
 def _run(yaml: Path, overrides: Sequence[str]) -> Iterator[Finding]:
     try:
         config = load_config(yaml, tuple(overrides))
+        idle = keys_without_effect(config, written_keys(yaml, tuple(overrides)))
     except ConfigError as error:
         yield Finding(str(yaml), str(error), ok=False)
         return
     joined = session.joins()
     yield Finding(str(yaml), f"{config.rounds} rounds, models {', '.join(config.models)}")
+    yield from (Finding(str(yaml), line, doubtful=True) for line in idle)
     yield from (found := list(look(config, joined=joined)))
-    if not config.pool.source.startswith(PREFIX) and all(f.ok for f in found if f.what == "pool.source"):
-        yield _pool(config.pool.source)
+    pool = config.pool
+    if pool and not pool.source.startswith(PREFIX) and all(f.ok for f in found if f.what == "pool.source"):
+        yield _pool(pool.source)
     if joined:
         yield Finding("$RAY_ADDRESS", "is set: keys, engines, weights and room are the cluster's, and not looked at")
     else:

@@ -6,36 +6,23 @@
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
-from difflib import get_close_matches
-from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
-
-import fsspec
 
 from dpe_ray.config import ROLES, ModelConfig, RunConfig
 from dpe_ray.errors import ConfigError
 from dpe_ray.models.engines import engine_names
 from dpe_ray.models.prompts import PromptFile
 from dpe_ray.models.quantized import require_bitsandbytes
-from dpe_ray.pool.sources import GROUP, PREFIX
+from dpe_ray.pool.sources import PREFIX
 from dpe_ray.rounds.ledger import STUDENT
+from dpe_ray.runtime.finding import Finding, meant
+from dpe_ray.runtime.source_check import builtin, look_at_sources
 from dpe_ray.runtime.vllm_rules import require_here, require_options, require_trainable
 from dpe_ray.supply.tools.edit_limits import load_limits
 from dpe_ray.taxonomy import load_taxonomy
 from dpe_ray.train.tracking.trackers import TRACKERS
 from dpe_ray.train.user_reward import check_reward
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that was looked at."""
-
-    what: str
-    """A key of the config, or a part of the machine."""
-    found: str
-    ok: bool = True
 
 
 def require(config: RunConfig, *, joined: bool) -> None:
@@ -46,13 +33,12 @@ def require(config: RunConfig, *, joined: bool) -> None:
 
 
 def look(config: RunConfig, *, joined: bool) -> Iterator[Finding]:
-    """Look at all files, names and variables of a config, in well under a second; what a URL holds is not asked for.
+    """Look at all files, names and variables of a config, and the first rows of its labelled sets, in about a second.
 
-    `joined`: the run joins a cluster. Keys, engines, prompts and weights are then those of its workers, which this
-    process does not see, so they are left out.
+    What a URL holds is not asked for. `joined`: the run joins a cluster. Keys, engines, prompts and weights are then
+    those of its workers, which this process does not see, so they are left out.
     """
-    for key, source in _sources(config):
-        yield _source(key, source)
+    yield from look_at_sources(config)
     if config.taxonomy:
         yield _taxonomy(config.taxonomy)
     if config.tools.edit.limits:
@@ -63,7 +49,7 @@ def look(config: RunConfig, *, joined: bool) -> Iterator[Finding]:
         yield from (_reward(name) for name in config.train.reward if ":" in name)
     for name, model in config.models.items():
         if model.engine and model.source.startswith(PREFIX):
-            yield _builtin(f"models.{name}.source", model.source)
+            yield builtin(f"models.{name}.source", model.source)
         if model.engine == "vllm":
             yield _vllm(name, config)
     if not joined:
@@ -80,46 +66,6 @@ def local_folder(folder: Path) -> Path:
 def is_path(source: str) -> bool:
     """Whether weights are named by a path for certain; anything else may be a hub id."""
     return source.startswith(("/", "./", "../"))
-
-
-def _sources(config: RunConfig) -> Iterator[tuple[str, str]]:
-    yield "pool.source", config.pool.source
-    if config.support:
-        yield "support.source", config.support.source
-    yield "probe.source", config.probe.source
-    yield "decision.suite", config.decision.suite
-    yield from ((f"final.{index}.suite", suite.suite) for index, suite in enumerate(config.final))
-
-
-def _source(key: str, source: str) -> Finding:
-    if source.startswith(PREFIX):
-        return _builtin(key, source)
-    protocols = [fsspec.core.split_protocol(part)[0] for part in source.split("::")]
-    try:
-        for protocol in filter(None, protocols):
-            fsspec.get_filesystem_class(protocol)
-    except (ImportError, ValueError) as error:
-        return Finding(key, f"{source}: {error}", ok=False)
-    if any(protocol not in (None, "file", "local") for protocol in protocols):
-        return Finding(key, f"{source}: is a URL that can be opened; what it holds is seen when a run begins")
-    if _exists(source) or _exists(source.rpartition("#")[0]):  # a labelled source may end in #SPLIT
-        return Finding(key, f"{source} is there")
-    wanted = "give a folder, glob, parquet file or JSONL, absolute or relative to"
-    return Finding(key, f"{source}: does not exist; {wanted} {Path.cwd()}", ok=False)
-
-
-def _exists(source: str) -> bool:
-    if not source:
-        return False
-    fs, path = fsspec.core.url_to_fs(source)
-    return bool(fs.glob(path)) if any(sign in path for sign in "*?[") else bool(fs.exists(path))
-
-
-def _builtin(key: str, source: str) -> Finding:
-    name, known = source.removeprefix(PREFIX), sorted({point.name for point in entry_points(group=GROUP)})
-    if name in known:
-        return Finding(key, f"{source} is installed")
-    return Finding(key, f"{source}: no such built-in{_meant(name, known)}; there are {', '.join(known)}", ok=False)
 
 
 def _taxonomy(path: str) -> Finding:
@@ -219,7 +165,7 @@ def _prompt(name: str, file: str) -> Finding:
 def _engine(where: str, model: ModelConfig) -> Finding:
     known = engine_names()
     if model.engine not in known:
-        told = f"engine {model.engine}: no such engine{_meant(model.engine, known)}; installed are {', '.join(known)}"
+        told = f"engine {model.engine}: no such engine{meant(model.engine, known)}; installed are {', '.join(known)}"
         return Finding(f"{where}.engine", told, ok=False)
     if model.engine == "vllm":
         try:
@@ -240,8 +186,3 @@ def _vllm(name: str, config: RunConfig) -> Finding:
     except ConfigError as error:
         return Finding(where, str(error), ok=False)
     return Finding(where, "vLLM serves what this run asks and trains")
-
-
-def _meant(name: str, known: tuple[str, ...] | list[str]) -> str:
-    near = get_close_matches(name, known, 1)
-    return f" (did you mean {near[0]}?)" if near else ""

@@ -156,6 +156,8 @@ class CellDiagnosis:
     """The most frequent of `needs`; None when not measured."""
     needs: dict[str, int] = field(default_factory=dict)
     """Failed items by what they lack; those that an outage left unmeasured count nowhere."""
+    measured_by: dict[str, int] = field(default_factory=dict)
+    """The same items by what named it: read, sampled, facts, zoom, shuffled, judge or none."""
 
     @property
     def cell(self) -> str:

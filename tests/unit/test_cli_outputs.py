@@ -94,13 +94,25 @@ def test_the_help_of_diagnose_names_every_key_that_it_reads(capsys: pytest.Captu
         assert re.search(rf"\b{key}\b", out)
 
 
-def test_export_writes_and_counts(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("format_", "name", "told"),
+    [
+        ("llava", "set.json", "a JSON list, pictures in set_images/"),
+        ("messages", "set.jsonl", "JSONL, pictures in set_images/"),
+        ("openai", "set.jsonl", "JSONL, pictures as data URIs in the lines"),
+        ("verl", "set.parquet", "parquet, pictures in the table"),
+        ("verl", "set.jsonl", "parquet, pictures in the table; readers expect a name in .parquet"),
+    ],
+)
+def test_every_export_tells_path_rows_and_what_was_written(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, format_: str, name: str, told: str
+) -> None:
     run = RunFolder.open(tmp_path / "run", {"name": "tiny"})
     run.round(1).save_samples([make_sample(image=ImageStore(run.images).put(make_png()))])
-    code, out, _ = said(capsys, "export", str(run.path), "--format", "llava", "--out", str(tmp_path / "set.json"))
+    code, out, _ = said(capsys, "export", str(run.path), "--format", format_, "--out", str(tmp_path / name))
     assert code == 0
-    assert "wrote 1 samples" in out
-    assert len(json.loads((tmp_path / "set.json").read_text())) == 1
+    assert out.strip() == f"wrote 1 samples to {tmp_path / name}: {told}"
+    assert (tmp_path / name).stat().st_size > 0
 
 
 @pytest.mark.parametrize(

@@ -5,14 +5,14 @@ Read as a stream, a row at a time: Vision-Flan has 1.6 million rows.
 
 import json
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, TextIO
 
 import fsspec
 
 from dpe_ray.errors import PoolError
-from dpe_ray.grading.rows import placed
 from dpe_ray.pool.formats.llava import conversation_fields
-from dpe_ray.pool.formats.rows import LabelledRow, Reading
+from dpe_ray.pool.formats.rows import LabelledRow, Reading, place, row_of
 from dpe_ray.pool.formats.scienceqa import problem_fields
 from dpe_ray.pool.readers import Beside
 
@@ -36,10 +36,7 @@ def read_json(reading: Reading) -> Iterator[LabelledRow]:
                 raise PoolError(f"{reading.path}: begins neither with [ (LLaVA) nor with {{ (ScienceQA problems)")
             items, fields_of = forms[document.sign()]
             for where, item in items():
-                with placed(where):
-                    fields = fields_of(item, beside, reading)
-                if fields is not None:
-                    yield LabelledRow(where, fields)
+                yield from row_of(where, partial(fields_of, item, beside, reading))
     except (OSError, UnicodeDecodeError) as error:
         raise PoolError(f"{reading.path}: cannot be read ({error})") from error
 
@@ -65,8 +62,8 @@ class Document:
     def items(self) -> Iterator[tuple[str, Any]]:
         """Give place and value of every member of a list."""
         for number in self._members("[", "]"):
-            where = f"{self._path} row {number}"
-            yield where, self._value(where)
+            value = self._value(f"{self._path} row {number}")
+            yield place(self._path, f"row {number}", value), value
 
     def pairs(self) -> Iterator[tuple[str, Any]]:
         """Give place and value of every member of an object; the key goes into the value as `id`."""

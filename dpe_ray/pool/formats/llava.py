@@ -2,7 +2,8 @@
 
 The image is a path from the folder of the file or from a folder beside it (Vision-Flan: `images_191task_1k/`). The
 first question and its answer are the sample. Options within the question become options where they are told as
-lettered lines (LLaVA-1.5 mix) or as `Options: (a) ... (b) ...` (Vision-Flan), and the answer names one of them.
+lettered lines (LLaVA-1.5 mix) or as `Options: (a) ... (b) ...` (Vision-Flan); an answer that names none of them is
+refused.
 Form: LLaVA's docs/Finetune_Custom_Data.md; Vision-Flan, arXiv 2402.11690, annotation_191-task_1k.json.
 """
 
@@ -14,7 +15,8 @@ from dpe_ray.errors import PoolError
 from dpe_ray.grading.extract import answer_span, extract_answer
 from dpe_ray.grading.lettered import Asked, split_options
 from dpe_ray.grading.rows import LETTERS
-from dpe_ray.pool.formats.rows import Reading
+from dpe_ray.grading.rules import normalise
+from dpe_ray.pool.formats.rows import NO_LIST, Reading
 from dpe_ray.pool.readers import Beside
 from dpe_ray.types import AnswerKind
 
@@ -30,7 +32,9 @@ def conversation_fields(item: Any, beside: Beside, reading: Reading) -> dict[str
     Further turns of a longer one are counted and dropped. Raises PoolError, also for an image that is not there.
     """
     if not isinstance(item, dict) or not isinstance(item.get("conversations"), list):
-        raise PoolError("has no conversations; LLaVA rows are {id, image, conversations}")
+        own = isinstance(item, dict) and "question" in item
+        hint = f"; rows of question and answer are read from JSONL: {NO_LIST}" if own else ""
+        raise PoolError(f"has no conversations; LLaVA rows are {{id, image, conversations}}{hint}")
     if not reading.in_split(item.get("split")):
         return None
     images = item.get("image") or item.get("images") or []
@@ -47,7 +51,7 @@ def conversation_fields(item: Any, beside: Beside, reading: Reading) -> dict[str
         reading.leave_out("with more turns, of which the first was taken")
     asked, stated = _choice(question, answer)
     return {
-        "images": [beside.read(str(name)) for name in ([images] if isinstance(images, str) else images)],
+        "images": [beside.cell(str(name)) for name in ([images] if isinstance(images, str) else images)],
         "question": asked.question,
         "options": list(asked.options),
         "answer": stated,
@@ -58,14 +62,21 @@ def conversation_fields(item: Any, beside: Beside, reading: Reading) -> dict[str
 
 
 def _choice(question: str, answer: str) -> tuple[Asked, str]:
-    """The question with its options and the letter of the answer, or as it was when the answer names no option."""
+    """The question with its options and the letter of the answer, or as it was when it has none.
+
+    Raises PoolError when the answer is none of its options.
+    """
     asked = split_options(question)
     letters = LETTERS[: len(asked.options)]
     if asked.options and all(asked.options) and len(set(asked.options)) == len(asked.options) <= len(LETTERS):
         if letter := extract_answer(answer, AnswerKind.CHOICE, letters):
             return asked, letter
-        if asked.options.count(answer) == 1:
-            return asked, answer
+        same = [option for option in asked.options if normalise(option) == normalise(answer)]
+        if len(same) == 1:
+            return asked, same[0]
+        raise PoolError(
+            f"answer {answer[:80]!r} is none of its options; give a letter of {letters} or an option's text"
+        )
     stated = answer_span(answer) if _ANSWER_LINE.search(answer) else answer
     return Asked(question), stated or answer
 

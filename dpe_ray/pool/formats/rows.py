@@ -1,17 +1,23 @@
 """What every reader gives, and the two forms of our own: parquet and JSONL."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import fsspec
 
-from dpe_ray.grading.rows import json_object, placed
+from dpe_ray.errors import PoolError
+from dpe_ray.grading.rows import json_object
 from dpe_ray.pool.readers import open_parquet
 
 BATCH = 64
 """Rows of a parquet file in memory at once."""
+NO_LIST = "JSONL holds one object per line, such as `jq -c '.[]'` makes of a list"
+ID_KEYS = ("id", "index", "question_id")
+LONGEST_ID = 60
+"""Signs of an id that a message shows."""
 
 
 @dataclass(frozen=True)
@@ -19,9 +25,11 @@ class LabelledRow:
     """One question as its file states it."""
 
     where: str
-    """File and row, for messages."""
+    """File and row, and the row's own id where it has one, for messages."""
     fields: Mapping[str, Any]
     """`images`, `question`, `answer` and so on."""
+    error: str = ""
+    """Why the row cannot be used; those behind it can."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +54,24 @@ class Reading:
         return False
 
 
+def row_of(where: str, fields_of: Callable[[], Mapping[str, Any] | None]) -> Iterator[LabelledRow]:
+    """Give the row with its fields, or with what PoolError they raise; nothing for a row that is left out."""
+    try:
+        fields = fields_of()
+    except PoolError as error:
+        yield LabelledRow(where, {}, str(error))
+    else:
+        if fields is not None:
+            yield LabelledRow(where, fields)
+
+
+def place(path: str, row: str, item: Any) -> str:
+    """File, row and the id that the row itself states."""
+    stated = (item.get(key) for key in ID_KEYS) if isinstance(item, Mapping) else ()
+    own = next((id_ for id_ in stated if id_ is not None and str(id_).strip()), None)
+    return f"{path} {row}" if own is None else f"{path} {row} (id {str(own)[:LONGEST_ID]})"
+
+
 def read_parquet(reading: Reading) -> Iterator[LabelledRow]:
     """Rows of a parquet file, a batch at a time; also of a run's samples.parquet. Raises PoolError."""
     number = 0
@@ -53,7 +79,7 @@ def read_parquet(reading: Reading) -> Iterator[LabelledRow]:
         for batch in table.iter_batches(batch_size=BATCH):
             for row in batch.to_pylist():
                 if reading.in_split(row.get("split")):
-                    yield LabelledRow(f"{reading.path} row {number}", _flat(row))
+                    yield LabelledRow(place(reading.path, f"row {number}", row), _flat(row))
                 number += 1
 
 
@@ -67,14 +93,16 @@ def _flat(row: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def read_jsonl(reading: Reading) -> Iterator[LabelledRow]:
-    """One JSON object per line. Raises PoolError with the line that is none."""
-    number = 0
+    """One JSON object per line. Raises PoolError for a file that holds one list."""
     with fsspec.open(reading.path, "rb") as file:
         for line, text in enumerate(file, start=1):
             if not text.strip():
                 continue
-            with placed(f"{reading.path} line {line}"):
-                row = json_object(text)
-            if reading.in_split(row.get("split")):
-                yield LabelledRow(f"{reading.path} row {number}", row)
-            number += 1
+            where = f"{reading.path} line {line}"
+            if line == 1 and text.lstrip().startswith(b"["):
+                raise PoolError(f"{where}: begins a JSON list; {NO_LIST}")
+            for row in row_of(where, partial(json_object, text)):
+                if row.error:
+                    yield row
+                elif reading.in_split(row.fields.get("split")):
+                    yield replace(row, where=place(reading.path, f"line {line}", row.fields))

@@ -28,7 +28,7 @@ def problem_fields(problem: Any, beside: Beside, reading: Reading) -> dict[str, 
     key, split, name = problem["id"], problem.get("split") or "", problem["image"]
     places = (f"images/{split}/{key}", f"{split}/{key}", f"images/{key}", key)
     return {
-        "images": [beside.read(*(f"{place}/{name}" for place in places))],
+        "images": [beside.cell(*(f"{place}/{name}" for place in places))],
         "question": _joined(problem.get("hint"), problem["question"]),
         "options": problem["choices"],
         "answer": _letter(problem["answer"], problem["choices"]),

@@ -317,3 +317,36 @@ def test_targets_of_an_adapter_that_make_no_sense_are_refused(tmp_path: Path, tr
     with pytest.raises(ConfigError, match=told):
         load(tmp_path, train=train)
     assert load(tmp_path, train=train | {"lora_targets": ["language", "tower"]}).train.lora_targets[1] == "tower"
+
+
+@pytest.mark.parametrize("supply", [{"order": ["annotate"]}, {"order": ["retrieve", "construct"]}])
+def test_a_supply_that_draws_from_the_pool_asks_for_one(tmp_path: Path, supply: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=r"need pool: \{source: unlabelled images\}"):
+        load(tmp_path, "pool=null", supply=supply, support={"source": "s"})
+
+
+@pytest.mark.parametrize(
+    "tree",
+    [
+        {"preset": "error_driven"},
+        {"supply": {"annotate": {"start": "cell"}}, "tools": {"search": {"source": "web"}}},
+    ],
+)
+def test_a_supply_that_finds_its_samples_elsewhere_needs_no_pool(tmp_path: Path, tree: dict[str, Any]) -> None:
+    assert load(tmp_path, "pool=null", support={"source": "s"}, **tree).pool is None
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("support=", "--set support=: write it as a.b=value, null for none"),
+        ("support=''", "support: is empty; write it as {source:"),
+        ("support=data/set.jsonl", "support: is the text 'data/set.jsonl'; write it as {source:"),
+        ("support.source=''", "support.source: is empty; give a folder"),
+        ("decision.suite=null", "decision.suite: is empty; give a folder"),
+    ],
+)
+def test_an_empty_place_is_told_as_such(tmp_path: Path, override: str, told: str) -> None:
+    with pytest.raises(ConfigError, match=r"is empty|is the text|null for none") as error:
+        load(tmp_path, override)
+    assert told in str(error.value)

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from builders import FakeChat, make_graded, make_png, make_sample
 
+from dpe_ray.diagnose.cells import make_diagnosis
 from dpe_ray.diagnose.routes import Named, RouteSettings, guessing_cells, measure_needs, route
 from dpe_ray.diagnose.sampling import Draws
 from dpe_ray.errors import ModelUnavailable
@@ -178,3 +179,17 @@ def test_a_cell_has_the_need_of_most_items_and_ties_go_to_the_cheaper_remedy() -
     assert route([knows, sees, sees]) == (Need.PERCEPTION, {"perception": 2, "knowledge": 1})
     assert route([knows, draws_])[0] is Need.ELICITABLE
     assert route([]) == (None, {})
+
+
+def test_a_cell_keeps_what_measured_its_needs(make_item: Callable[..., Sample]) -> None:
+    failed = [make_graded(make_item(f"Which, {i}?"), "wrong") for i in range(3)]
+    named = dict(
+        zip(
+            (g.sample.id for g in failed),
+            (Named(Need.PERCEPTION, "zoom"), Named(Need.PERCEPTION, "facts")),
+            strict=False,
+        )
+    )
+    reasons = {g.sample.id: Attribution("reasoning", "x") for g in failed}
+    (cell,) = make_diagnosis(0, failed, reasons, 1, needs=named).cells
+    assert (cell.needs, cell.measured_by) == ({"perception": 2}, {"zoom": 1, "facts": 1})

@@ -24,7 +24,25 @@ def test_a_completion_of_ten_thousand_characters_gives_its_last_answer() -> None
 
 @pytest.mark.parametrize("kind", AnswerKind)
 @pytest.mark.parametrize(
-    "unit", [" ", "\n", "$", "1,", "answer: ", "\\boxed{", "\\frac{", "<answer>", "^", "**", "answer ", "( ", "1 "]
+    "unit",
+    [
+        " ",
+        "A, ",
+        "not A and ",
+        "one hundred ",
+        "\n",
+        "$",
+        "1,",
+        "answer: ",
+        "\\boxed{",
+        "\\frac{",
+        "<answer>",
+        "^",
+        "**",
+        "answer ",
+        "( ",
+        "1 ",
+    ],
 )
 def test_hostile_repetition_costs_no_time(kind: AnswerKind, unit: str) -> None:
     start = time.perf_counter()

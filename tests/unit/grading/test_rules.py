@@ -30,7 +30,7 @@ def test_numbers_are_equal_within_the_tolerance(answer: str, tolerance: float, s
     sample = make_sample(answer=answer, kind="number", tolerance=tolerance)
     verdict = grade(sample, f"answer: {said}")
     assert verdict.correct is right
-    assert verdict.grader == "number@1"
+    assert verdict.grader == "number@2"
 
 
 @pytest.mark.parametrize(("said", "right"), [("B", True), ("(b)", True), ("A blue car", True), ("C", False)])
@@ -64,3 +64,66 @@ def test_only_text_that_may_mean_the_same_asks_for_a_judge() -> None:
 def test_a_bare_answer_is_graded_like_one_in_a_completion() -> None:
     assert is_right_answer(CHOICE, "B")
     assert not is_right_answer(CHOICE, "A")
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ("3 cm", "3cm"),
+        ("3cm", "3.0 cm"),
+        ("2500000", "2.5 million"),
+        ("2.5 million", "2,500,000"),
+        ("-5", "minus 5"),
+        ("minus five", "-5"),
+        ("twenty-five men", "25 men"),
+        ("45 %", "45 percent"),
+        ("45%", "45 per cent"),
+    ],
+)
+def test_a_quantity_that_is_only_written_otherwise_is_right(answer: str, said: str) -> None:
+    assert grade(make_sample(answer=answer), f"answer: {said}").correct
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ("3 cm", "30 mm"),
+        ("5000", "5k"),
+        ("5 km", "5000"),
+        ("12", "dozen"),
+        ("0", "none"),
+        ("grey", "gray"),
+        ("dog", "dogs"),
+        ("barchart", "bar chart"),
+    ],
+)
+def test_what_may_only_be_written_otherwise_is_left_to_the_judge(answer: str, said: str) -> None:
+    assert needs_judge(grade(make_sample(answer=answer), f"answer: {said}"))
+
+
+@pytest.mark.parametrize(("answer", "said"), [("east", "west"), ("5", "6"), ("2500000", "2.4 million"), ("red", "5")])
+def test_what_differs_for_certain_asks_no_judge(answer: str, said: str) -> None:
+    verdict = grade(make_sample(answer=answer), f"answer: {said}")
+    assert not verdict.correct
+    assert not needs_judge(verdict)
+
+
+@pytest.mark.parametrize(
+    ("answer", "said", "kind"),
+    [
+        ("300", "3 m", "undecided"),
+        ("12", "1 dozen", "undecided"),
+        ("12", "a dozen", "undecided"),
+        ("500000", "half a million", "undecided"),
+        ("5000", "5k", "undecided"),
+        ("300", "4 cm", "wrong"),
+        ("300 mm", "4 mm", "wrong"),
+        ("6", "5", "wrong"),
+        ("2500000", "2.5 million", "correct"),
+        ("-5", "minus 5", "correct"),
+        ("25", "twenty-five", "correct"),
+    ],
+)
+def test_a_number_in_a_unit_that_nobody_asked_for_is_left_to_the_judge(answer: str, said: str, kind: str) -> None:
+    verdict = grade(make_sample("How many cm is it?", answer, kind="number"), f"answer: {said}")
+    assert ("undecided" if needs_judge(verdict) else str(verdict.kind)) == kind

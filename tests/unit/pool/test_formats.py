@@ -18,7 +18,7 @@ from dpe_ray.errors import PoolError
 from dpe_ray.models.images import MAX_BYTES
 from dpe_ray.pool.images import ImageStore
 from dpe_ray.pool.samples import read_samples, stream_samples
-from dpe_ray.types import AnswerKind, Sample
+from dpe_ray.types import AnswerKind, Rejection, Sample
 
 OVEN = (
     "Given an image of a common electronic appliance from around the house, identify the type of object it is. "
@@ -82,10 +82,15 @@ def test_all_images_of_a_file_come_from_the_folder_of_the_first(tmp_path: Path) 
     assert [Path(s.images[0].uri).read_bytes() for s in samples] == [make_png(1), make_png(2)]
 
 
-def test_an_answer_that_names_no_option_leaves_the_question_as_it_was(tmp_path: Path) -> None:
-    (sample,) = read(write_conversations(tmp_path, conversation("Which?\nA. one\nB. two", "Neither of them.")))
-    assert sample.answer.kind is AnswerKind.TEXT
-    assert sample.question == "Which?\nA. one\nB. two"
+def test_an_answer_that_is_none_of_its_options_is_refused_and_counted(tmp_path: Path) -> None:
+    question = "Which?\nA. one car\nB. two"
+    file = write_conversations(tmp_path, conversation(question, "Neither."), conversation(question, "One car.", id="y"))
+    with pytest.raises(PoolError, match=r"row 0 \(id x\): answer 'Neither.' is none of its options"):
+        read(file)
+    refused: list[Rejection] = []
+    (sample,) = read_samples(str(file), ImageStore(tmp_path / "store"), refused=refused)
+    assert (sample.answer.value, sample.options) == ("A", ("one car", "two"))
+    assert [(r.gate, r.slot) for r in refused] == [("row", 0)]
 
 
 def test_an_answer_line_behind_reasons_is_the_answer_and_they_are_the_rationale(tmp_path: Path) -> None:
@@ -198,9 +203,62 @@ BROKEN_ROWS = [
 @pytest.mark.parametrize("row", BROKEN_ROWS)
 def test_a_bad_row_of_a_table_is_one_line_with_file_and_row(tmp_path: Path, row: dict[str, str]) -> None:
     file = write_table(tmp_path / "bench.tsv", bench(0, encoded(0)), row)
-    with pytest.raises(PoolError, match=r"bench\.tsv row 1: ") as error:
+    with pytest.raises(PoolError, match=r"bench\.tsv line 3 \(id 1\): ") as error:
         read(file)
     assert len(str(error.value).splitlines()) == 1
+
+
+def write_lines(file: Path, *lines: str) -> Path:
+    columns = "index\timage\tquestion\tA\tB\tanswer"
+    file.write_text("\n".join([columns, *lines]) + "\n")
+    return file
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        (f"7\t{encoded(1)}\tWhich?\tone\ttwo", "line 2 \\(id 7\\): has 5 cells for 6 columns; put a cell with a tab"),
+        (f"7\t{encoded(1)}\tWhich?\tone\ttwo\tB\tC", "line 2 \\(id 7\\): has 7 cells for 6 columns"),
+        (f"7\t{'x!' * 40}\tWhich?\tone\ttwo\tB", "is no base64; a path belongs in a column image_path"),
+        ("7\tpics/a.png\tWhich?\tone\ttwo\tB", "'pics/a.png', which has none; a path belongs in a column image_path"),
+    ],
+)
+def test_a_bad_row_of_a_table_says_what_to_do_and_others_are_read(tmp_path: Path, line: str, told: str) -> None:
+    file = write_lines(tmp_path / "bench.tsv", line, f"8\t{encoded(2)}\tWhich?\tone\ttwo\tB")
+    with pytest.raises(PoolError, match=told):
+        read(file)
+    refused: list[Rejection] = []
+    assert len(read_samples(str(file), ImageStore(tmp_path / "store"), refused=refused)) == 1
+    assert len(refused) == 1
+
+
+@pytest.mark.parametrize("column", [2, 5])
+def test_an_unclosed_quote_is_told_with_the_line_on_which_it_begins(tmp_path: Path, column: int) -> None:
+    cells = ["7", encoded(1), "Which?", "one", "two", "B"]
+    cells[column] = f'"{cells[column]}'
+    sound = [f"{i}\t{encoded(2)}\tWhich?\tone\ttwo\tB" for i in range(3)]
+    file = write_lines(tmp_path / "bench.tsv", sound[0], "\t".join(cells), *sound[1:])
+    with pytest.raises(PoolError, match=r"bench\.tsv line 3: close every quote"):
+        read(file)
+
+
+def test_a_table_parted_by_commas_is_told_so(tmp_path: Path) -> None:
+    (tmp_path / "bench.tsv").write_text("index,image,question,answer\n")
+    with pytest.raises(PoolError, match="part them with tabs, not commas"):
+        read(tmp_path / "bench.tsv")
+
+
+def test_a_broken_picture_is_named_by_id_and_path(tmp_path: Path) -> None:
+    file = write_conversations(tmp_path, conversation("Q?", "A.", id="q17", image="torn.png"))
+    (tmp_path / "images_191task_1k/torn.png").write_bytes(b"no picture")
+    with pytest.raises(PoolError, match=r"annotation\.json row 0 \(id q17\): image torn\.png: is no readable PNG"):
+        read(file)
+
+
+def test_rows_of_our_own_in_a_json_list_are_told_to_be_lines(tmp_path: Path) -> None:
+    (tmp_path / "set.json").write_text(json.dumps([{"question": "Q?", "answer": "A", "image": "a.png"}]))
+    with pytest.raises(PoolError, match=r"read from JSONL: .* one object per line"):
+        read(tmp_path / "set.json")
 
 
 @pytest.mark.parametrize(
@@ -221,7 +279,7 @@ def test_a_bad_problem_is_one_line_with_file_and_key(tmp_path: Path, change: dic
 )
 def test_a_bad_conversation_is_one_line_with_file_and_row(tmp_path: Path, change: dict[str, Any]) -> None:
     file = write_conversations(tmp_path, conversation("Q?", "A."), conversation("Q?", "A.") | change)
-    with pytest.raises(PoolError, match=r"annotation\.json row 1: ") as error:
+    with pytest.raises(PoolError, match=r"annotation\.json row 1 \(id x\): ") as error:
         read(file)
     assert len(str(error.value).splitlines()) == 1
 
@@ -251,7 +309,7 @@ def test_hostile_files_are_pool_errors_of_one_line(tmp_path: Path, content: byte
 
 def test_a_cell_beyond_all_images_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
     file = write_table(tmp_path / "bench.tsv", bench(1, "A" * (MAX_BYTES * 4 // 3 + 9)))
-    with pytest.raises(PoolError, match=r"bench\.tsv row 0: image: more than"):
+    with pytest.raises(PoolError, match=r"bench\.tsv line 2 \(id 1\): image: more than"):
         read(file)
 
 

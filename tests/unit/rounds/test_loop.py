@@ -8,6 +8,8 @@ import pytest
 from dpe_ray.config import parse_config
 from dpe_ray.errors import BudgetExceeded, ModelUnavailable
 from dpe_ray.rounds.loop import Loop, is_closed
+from dpe_ray.rounds.record import close_record
+from dpe_ray.rounds.record import summary as whole_summary
 from dpe_ray.rounds.round import RoundStages
 from dpe_ray.rounds.store import RunFolder
 from dpe_ray.supply.supplier import Supplied, SupplierYield
@@ -15,6 +17,7 @@ from dpe_ray.types import (
     Answer,
     AnswerKind,
     CellDiagnosis,
+    DataPlan,
     Diagnosis,
     Graded,
     ImageRef,
@@ -123,6 +126,23 @@ async def test_two_better_rounds_are_kept_and_the_final_suite_is_opened_once(con
     assert result["final"]["macro"] == pytest.approx(0.8)
     assert [r["decision"] for r in result["rounds"]] == ["accept", "accept"]
     assert set(result["rounds"][0]["gate"]["by_suite"]) == {"g"}
+
+
+def test_the_loss_of_supervised_fine_tuning_stands_beside_the_rewards_of_grpo():
+    """First and last tenth of each; the loss of a GRPO step is another quantity."""
+    sft = tuple({"loss": 2.0 - 0.1 * step} for step in range(20))
+    grpo = ({"loss": 9.0, "reward": 0.25}, {"loss": 9.0, "reward": 0.5})
+    plan, supplied = DataPlan((), 0), Supplied((), (), 0, {}, "quota", 0)
+    for metrics, wanted in (
+        (sft, (None, None, 1.95, 0.15)),
+        ((*sft, *grpo), (0.25, 0.5, 1.95, 0.15)),
+        (grpo, (0.25, 0.5, None, None)),
+    ):
+        record = close_record(1, BASE, plan, supplied, TrainResult(BASE, len(metrics), metrics))
+        ends = (record.reward_first, record.reward_last, record.loss_first, record.loss_last)
+        assert ends == pytest.approx(wanted)
+        train = whole_summary("complete", [record], None, None)["rounds"][0]["train"]
+        assert ("loss_last" in train) == (wanted[3] is not None)
 
 
 async def test_the_summary_of_a_round_holds_the_contract(config, tmp_path):

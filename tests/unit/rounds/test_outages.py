@@ -75,7 +75,7 @@ def run(tmp_path, teacher, told):
         pass
 
     machine = Machine(LocalMapper(), lambda role, stage, version: chat, None, Quotas, Calls(), None, publish)
-    sets = SimpleNamespace(pool=None, probe=tuple(ITEMS), suites=lambda: {"gate": gate})
+    sets = SimpleNamespace(pool=None, drawn_from=None, probe=tuple(ITEMS), suites=lambda: {"gate": gate})
     stages = make_stages(parse_config(tree, "test"), folder, sets, machine)
     return stages, RoundResults(folder, 1, gate, {}, told.append)
 

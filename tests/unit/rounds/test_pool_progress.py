@@ -20,7 +20,7 @@ def pool(tmp_path: Path) -> ImagePool:
 
 def progress(pool: ImagePool, tmp_path: Path) -> PoolProgress:
     """As a fresh process would."""
-    return PoolProgress(pool, RunFolder(tmp_path / "run"), seed=1)
+    return PoolProgress(lambda: pool, RunFolder(tmp_path / "run"), seed=1)
 
 
 def given(progress: PoolProgress, index: int, count: int) -> list[str]:

@@ -22,8 +22,12 @@ from dpe_ray.types import (
     DataPlan,
     Diagnosis,
     Difficulty,
+    ErrorRecord,
     Failure,
     ImageRef,
+    MissingSkill,
+    MistakeLocation,
+    Need,
     PolicyRef,
     Provenance,
     Rejection,
@@ -173,6 +177,92 @@ def test_every_section_of_a_finished_run_is_there_and_the_html_is_balanced():
         assert words in html
     assert page.open == []
     assert page.tags.count("svg") > 8
+
+
+def error(number, category="below", status="found", step=2, skills=("reading",), **fields):
+    location = MistakeLocation("answer_switch", step, status)
+    missing = tuple(MissingSkill(name, f"words about {name}", 1 / len(skills)) for name in skills)
+    return ErrorRecord(
+        str(number), category, ("I look.", f"I err {number}.", "So it is."), "A", location, missing, **fields
+    )
+
+
+def error_driven(*errors, **fields):
+    """A round whose items were asked for no reasons, and whose errors were analysed."""
+    failure = Failure("1", "Which of both?", "B", "1. x\nanswer: A", Attribution("not_judged", ""))
+    cells = (CellDiagnosis("below", "unspecified", 10, 4, 0.2, 0.6, {"not_judged": 6}, (failure,), **fields),)
+    names = sorted({(e.category, skill.name) for e in errors for skill in e.skills})
+    plan = DataPlan(
+        tuple(CellPlan(category, skill, 1 / len(names), 10, "x") for category, skill in names), 10 * len(names)
+    )
+    return full_round(diagnosis=Diagnosis(0, cells, "abc", 10, 0, errors), plan=plan)
+
+
+ERRORS = (
+    error(9), error(1), error(2, "largest", "fallback", 1, ("counting", "naming")), error(3, "count"),
+    error(4, status="abstained", step=None, skills=()), error(5, status="unparsable", step=None, skills=()),
+)  # fmt: skip
+
+
+def text_of(html):
+    return " ".join(re.sub(r"<[^>]*>", " ", html).split())
+
+
+def test_located_mistakes_are_counted_and_three_are_shown_with_the_step_marked():
+    html = render(report(error_driven(*ERRORS)))
+    assert "6 wrong answers were looked through" in html
+    assert "3 located, 1 located by the largest jump, 1 abstained, 1 unparsable" in html
+    assert "For 2 of them no missing skill could be named" in html
+    assert html.count("errs here") == 3
+    assert re.search(r'wrong">I err 1. <strong>errs here', html)
+    assert "Which of both?" in html
+    assert "words about reading" in html
+    assert Page(html).open == []
+
+
+def test_missing_skills_are_listed_by_the_number_of_errors():
+    words = text_of(render(report(error_driven(*ERRORS))))
+    assert "missing skill errors below/reading 2 largest/counting 1 largest/naming 1 count/reading 1" in words
+    assert "below/reading - 2 " in words
+    assert "largest/naming - 0.5 " in words
+    assert "not probed" not in words
+
+
+def test_reasons_that_nobody_asked_for_are_told_apart_from_a_judge_that_did_not_answer():
+    assert "reason not asked 6" in render(report(error_driven(*ERRORS)))
+    silent = Failure("1", "Which?", "B", "A", Attribution("not_judged", "", "connection refused"))
+    cells = (CellDiagnosis("below", "x", 10, 4, 0.2, 0.6, {"not_judged": 6}, (silent,)),)
+    html = render(report(full_round(diagnosis=Diagnosis(0, cells, "abc", 10, 0))))
+    assert "judge did not answer 6" in html
+    assert "the judge did not answer: connection refused" in html
+
+
+def test_what_cells_lack_is_shown_with_what_measured_it_and_its_absence_is_told():
+    plain = render(report(error_driven(*ERRORS)))
+    assert "was not measured: <code>diagnose.needs</code> is off" in plain
+    measured = error_driven(
+        error(1, skills=("unspecified",)),
+        need=Need.PERCEPTION, needs={"perception": 4, "knowledge": 2}, measured_by={"facts": 3, "none": 2, "zoom": 1},
+    )  # fmt: skip
+    words = text_of(render(report(measured)))
+    assert (
+        "perception 4, knowledge 2 (right when told the facts 3; nothing repaired it 2; right when enlarged 1)" in words
+    )
+    assert "below/unspecified 60 % 1 perception" in words
+    assert "was not measured" not in words
+
+
+def test_the_loss_of_supervised_fine_tuning_is_shown_and_that_of_grpo_is_not():
+    losses = tuple({"loss": 2.0 - 0.1 * step} for step in range(10))
+    tuned = full_round(train=TrainResult(PolicyRef("base"), 10, losses))
+    html = render(report(tuned))
+    assert "2.000 in the first step, 1.100 in the last" in html
+    assert "Loss by optimiser step" in html
+    assert "Mean reward" not in html
+    chained = TrainResult(PolicyRef("base"), 12, (*losses, {"loss": 9.0, "reward": 0.5}, {"loss": 9.0, "reward": 0.6}))
+    html = render(report(full_round(train=chained)))
+    assert "1.100 in the last" in html
+    assert "Mean reward" in html
 
 
 def test_a_failed_run_says_why():

@@ -70,7 +70,9 @@ def config_of(concurrency=1, budget=None, **tools):
 
 
 def sets_of(pool):
-    return SimpleNamespace(pool=pool, support=(), probe=(), gate=(), final=(), held_out=HeldOut.build(()))
+    return SimpleNamespace(
+        pool=pool, drawn_from=lambda: pool, support=(), probe=(), gate=(), final=(), held_out=HeldOut.build(())
+    )
 
 
 def stages_of(team, pool, folder, concurrency=1, budget=None, **tools):

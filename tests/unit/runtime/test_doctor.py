@@ -79,6 +79,13 @@ def test_weights_that_are_neither_here_nor_on_the_hub_are_found(missing, monkeyp
     assert "the Hub does not give it (404 for it)" in told
 
 
+def test_a_key_that_nobody_reads_is_one_doubtful_finding(missing, tmp_path):
+    found = doctor.examine(tmp_path / "run.yaml", ("supply.retrieve.k=3",))
+    (told,) = [f for f in found if f.doubtful]
+    assert told.found == "supply.retrieve.k: no effect, since supply.order is [annotate]"
+    assert told.ok
+
+
 def test_on_a_cluster_its_room_is_not_measured_by_this_machine(missing, monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
     assert missing("models.student.num_gpus=1") == []

@@ -1,5 +1,7 @@
 """What is looked for before a run starts anything; every case ended late and after long loading before."""
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from builders import make_png
 
@@ -9,11 +11,19 @@ from dpe_ray.runtime import preflight
 from dpe_ray.runtime.preflight import look, require
 
 
+def write_rows(file, *images, split="train"):
+    file.parent.mkdir(exist_ok=True)
+    rows = [{"image": image, "question": "What?", "answer": "1", "split": split} for image in images]
+    pq.write_table(pa.Table.from_pylist(rows), file)
+
+
 @pytest.fixture
 def tree(tmp_path):
     """A config in whose every place something is."""
-    for name in ("pool.png", "probe.parquet", "gate.parquet", "judge.jinja"):
-        (tmp_path / name).write_bytes(make_png(1) if name == "pool.png" else b"text")
+    (tmp_path / "pool.png").write_bytes(make_png(1))
+    (tmp_path / "judge.jinja").write_text("text")
+    for number, name in enumerate(("probe", "gate", "support"), start=2):
+        write_rows(tmp_path / f"{name}.parquet", make_png(number), split="test")
     (tmp_path / "taxonomy.yaml").write_text("map: [reading]")
     return {
         "name": "x",
@@ -41,6 +51,21 @@ def missing(tree, joined=False):
 def test_a_config_that_names_what_is_there_passes(tree):
     assert missing(tree) == []
     require(parse_config(tree, "test"), joined=False)
+
+
+def test_the_first_rows_of_labelled_sets_are_read_and_told(tree, tmp_path):
+    found = {f.what: f.found for f in look(parse_config(tree, "test"), joined=False)}
+    assert found["probe.source"].endswith("parquet#test: 1 rows can be read, the first a number with 64 x 64 pixels")
+
+
+@pytest.mark.parametrize(("name", "ok"), [("gate", False), ("support", True)])
+def test_a_broken_first_picture_is_missed_in_a_measured_set_and_doubtful_in_one_to_learn_from(tree, tmp_path, name, ok):
+    write_rows(tmp_path / f"{name}.parquet", b"no picture", make_png(5))
+    tree["support"] = {"source": str(tmp_path / "support.parquet")}
+    key = {"gate": "decision.suite", "support": "support.source"}[name]
+    (finding,) = [f for f in look(parse_config(tree, "test"), joined=False) if f.what == key]
+    assert (finding.ok, finding.doubtful) == (ok, ok)
+    assert f"{name}.parquet row 0: image: is no readable PNG" in finding.found
 
 
 WRONG = [
@@ -160,8 +185,8 @@ def test_an_endpoint_that_no_role_asks_needs_no_key(tree):
 
 @pytest.mark.parametrize("source", ["{}/*.parquet#train", "{}/a.parquet#train", "file://{}/a.parquet", "local://{}"])
 def test_a_source_is_looked_for_as_it_is_read(tree, tmp_path, source):
-    (tmp_path / "a.parquet").touch()
-    assert missing(tree | {"probe": {"source": source.format(tmp_path), "size": 1}}) == []
+    write_rows(tmp_path / "set/a.parquet", make_png(1))
+    assert missing(tree | {"probe": {"source": source.format(tmp_path / "set"), "size": 1}}) == []
 
 
 @pytest.mark.parametrize(("installed", "missed"), [(True, 0), (False, 1)])

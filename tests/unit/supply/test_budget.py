@@ -88,7 +88,7 @@ def stages_of(team, folder, calls, concurrency, order=("annotate",), **limits):
         pass
 
     machine = Machine(LocalMapper(), door, None, Quotas, budget, None, publish)
-    return make_stages(config, run, SimpleNamespace(**SETS | {"pool": Pool()}), machine)
+    return make_stages(config, run, SimpleNamespace(**SETS | {"pool": Pool(), "drawn_from": Pool}), machine)
 
 
 def paid(folder):
