@@ -30,7 +30,8 @@ os.environ["TRL_EXPERIMENTAL_SILENCE"] = "1"
 from datasets import Dataset
 from transformers import ProcessorMixin, TrainerCallback
 from transformers.modeling_layers import GradientCheckpointingLayer
-from trl import GRPOConfig, GRPOTrainer
+from trl.trainer.grpo_config import GRPOConfig
+from trl.trainer.grpo_trainer import GRPOTrainer
 
 from dpe_ray.micro.student import build_tokenizer
 from dpe_ray.models.decoding import Job, decode
@@ -108,13 +109,14 @@ class Race:
 
     def _peaks(self) -> tuple[int, int]:
         """Of one update each: ours, TRL's."""
-        inputs = self._trl._buffered_inputs
+        trainer: Any = self._trl
+        inputs: list[Any] = trainer._buffered_inputs
 
         def theirs() -> None:
             for batch in inputs:
-                loss = self._trl._compute_loss(self._trl.model, batch)
+                loss = trainer._compute_loss(trainer.model, batch)
                 (loss / len(inputs)).backward()
-            self._trl.model.zero_grad()
+            trainer.model.zero_grad()
 
         weights = sum(weight.nbytes for weight in self._trl.model.parameters())  # gradients are as large
         return peak_bytes(self._ours.update) - weights, peak_bytes(theirs) - weights
