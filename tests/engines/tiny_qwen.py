@@ -1,4 +1,4 @@
-"""A tiny random Qwen2.5-VL of the real class with its real processor, which needs torchvision."""
+"""Tiny random Qwen2.5-VL and Qwen3-VL of the real classes with their real processors, which need torchvision."""
 
 from pathlib import Path
 
@@ -6,11 +6,18 @@ import torch
 from train_support import WORDS
 from transformers import (
     GenerationConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    ProcessorMixin,
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
     Qwen2_5_VLProcessor,
     Qwen2VLImageProcessor,
     Qwen2VLVideoProcessor,
+    Qwen3VLConfig,
+    Qwen3VLForConditionalGeneration,
+    Qwen3VLProcessor,
+    Qwen3VLVideoProcessor,
 )
 
 from dpe_ray.micro.student import IMAGE, build_tokenizer
@@ -26,10 +33,8 @@ TEMPLATE = """{%- for message in messages -%}
 
 
 def save_tiny_qwen(folder: Path) -> str:
-    """Write it as a Hugging Face directory; windows in its tower, m-RoPE in its decoder."""
-    tokenizer = build_tokenizer([f" {word}" for word in WORDS])
-    tokenizer.add_special_tokens({"additional_special_tokens": list(MARKS)})
-    tokenizer.chat_template = TEMPLATE
+    """Write a Qwen2.5-VL as a Hugging Face directory; windows in its tower, m-RoPE in its decoder."""
+    tokenizer = _tokenizer()
     sizes = {"patch_size": 14, "merge_size": 2, "size": {"shortest_edge": 56 * 56, "longest_edge": 112 * 112}}
     processor = Qwen2_5_VLProcessor(
         image_processor=Qwen2VLImageProcessor(**sizes),
@@ -38,13 +43,67 @@ def save_tiny_qwen(folder: Path) -> str:
         chat_template=TEMPLATE,
     )
     torch.manual_seed(0)
-    model = Qwen2_5_VLForConditionalGeneration(_config(tokenizer)).eval()
+    return _saved(Qwen2_5_VLForConditionalGeneration(_config(tokenizer)), processor, folder)
+
+
+def save_tiny_qwen3(folder: Path) -> str:
+    """Write a Qwen3-VL, whose tower also feeds the decoder's first layer."""
+    tokenizer = _tokenizer()
+    sizes = {"patch_size": 16, "merge_size": 2, "size": {"shortest_edge": 64 * 64, "longest_edge": 128 * 128}}
+    processor = Qwen3VLProcessor(
+        image_processor=Qwen2VLImageProcessor(**sizes),
+        video_processor=Qwen3VLVideoProcessor(**sizes),
+        tokenizer=tokenizer,
+        chat_template=TEMPLATE,
+    )
+    known = _config(tokenizer).to_dict()
+    text = {name: known["text_config"][name] for name in TEXT} | {"head_dim": 32}
+    tower = {
+        "depth": 2,
+        "hidden_size": 64,
+        "num_heads": 2,
+        "intermediate_size": 128,
+        "out_hidden_size": 128,
+        "patch_size": 16,
+        "deepstack_visual_indexes": [0],
+        "num_position_embeddings": 64,
+    }
+    marks = {name: known[name] for name in ("image_token_id", "video_token_id", "vision_start_token_id")}
+    torch.manual_seed(0)
+    config = Qwen3VLConfig(
+        text_config=text, vision_config=tower, vision_end_token_id=known["vision_end_token_id"], **marks
+    )
+    return _saved(Qwen3VLForConditionalGeneration(config), processor, folder)
+
+
+TEXT = (
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "max_position_embeddings",
+    "vocab_size",
+    "rope_parameters",
+    "bos_token_id",
+    "eos_token_id",
+)
+
+
+def _tokenizer() -> PreTrainedTokenizerFast:
+    tokenizer = build_tokenizer([f" {word}" for word in WORDS])
+    tokenizer.add_special_tokens({"additional_special_tokens": list(MARKS)})
+    tokenizer.chat_template = TEMPLATE
+    return tokenizer
+
+
+def _saved(model: PreTrainedModel, processor: ProcessorMixin, folder: Path) -> str:
     with torch.no_grad():  # far enough apart that no rounding changes which token is likeliest
-        for parameter in model.parameters():
+        for parameter in model.eval().parameters():
             parameter.mul_(3.0 if parameter.ndim > 1 else 1.0)
         model.lm_head.weight.mul_(8.0)
-    ends = tokenizer.eos_token_id
-    model.generation_config = GenerationConfig(eos_token_id=ends, pad_token_id=tokenizer.pad_token_id)
+    tokenizer = processor.tokenizer
+    model.generation_config = GenerationConfig(eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id)
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
     return str(folder)
