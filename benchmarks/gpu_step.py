@@ -50,8 +50,12 @@ def main() -> None:
     if off > TOLERANCE:
         raise SystemExit("the forms are not equal: no figure of theirs means anything")
     with number_format(torch.bfloat16, setting.device):
-        rows = [ours(setting, form) for form in FORMS]
-        rows.append(trl(setting, rows[0]["update tflop"]))
+        rows: list[dict[str, Any]] = []
+        for form in FORMS:
+            with alone(setting.device):
+                rows.append(ours(setting, form))
+        with alone(setting.device):
+            rows.append(trl(setting, rows[0]["update tflop"]))
     print(common.table(list(rows[0]), [list(row.values()) for row in rows]))
     name = torch.cuda.get_device_name() if setting.device == "cuda" else setting.device
     common.write("gpu_step", {"device": name, "setting": asdict(setting), "float32 difference": off, "rows": rows})
@@ -90,8 +94,7 @@ def trl(setting: Setting, tflop: float) -> dict[str, Any]:
 
 
 def told(setting: Setting, arm: str, steps: list[Seconds], tflop: float) -> dict[str, Any]:
-    """One row of the table; frees the card."""
-    gc.collect()
+    """One row of the table."""
     samples = setting.group * setting.groups
     update, step = (median(seconds[part] for seconds in steps) for part in ("update", "step"))
     peak = peak_tflops(setting.device, torch.bfloat16)
@@ -100,9 +103,17 @@ def told(setting: Setting, arm: str, steps: list[Seconds], tflop: float) -> dict
     row |= {"step s": step, "step samples/s": samples / step}
     if setting.device == "cuda":
         row["peak GB"] = torch.cuda.max_memory_allocated() / 1e9
+    return row
+
+
+@contextmanager
+def alone(device: str) -> Iterator[None]:
+    """Give an arm the card without what the one before it left."""
+    gc.collect()
+    if device == "cuda":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
-    return row
+    yield
 
 
 @contextmanager

@@ -3,6 +3,7 @@
     DpeError
     +-- ConfigError       the YAML, an override or a preset                     (ValueError)
     +-- PoolError         images, samples or suites that cannot be read         (ValueError)
+    |   +-- PoolUnreachable   their place did not answer: nothing is wrong with them
     +-- ModelError        an endpoint or engine
     |   +-- ModelUnavailable  it did not answer: an outage, never a wrong answer (ConnectionError)
     |   |   +-- ModelTimeout      it took too long
@@ -30,6 +31,10 @@ class ConfigError(DpeError, ValueError):
 
 class PoolError(DpeError, ValueError):
     """Images, samples or a suite cannot be read, or are empty."""
+
+
+class PoolUnreachable(PoolError):
+    """A disk or store did not give what may well be there: no fault of a row, which must not be left out for it."""
 
 
 class ModelError(DpeError):

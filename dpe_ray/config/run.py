@@ -190,6 +190,9 @@ class RunConfig(Part):
             "budget.tokens, budget.usd and budget.roles end by arrival; bound budget.teacher_calls": bool(
                 budget.tokens or budget.usd or budget.roles
             ),
+            "supply.construct.planner asks while the budget lasts; set it to false": (
+                "construct" in self.supply.order and self.supply.construct.planner
+            ),
             f"train.workers may change; give one number, as in workers: {workers.max}": workers.min != workers.max,
         }
         if told := next((told for told, found in by_arrival.items() if found), ""):

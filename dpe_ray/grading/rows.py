@@ -29,7 +29,7 @@ def placed(where: str) -> Iterator[None]:
     try:
         yield
     except PoolError as error:
-        raise PoolError(f"{where}: {error}") from error
+        raise type(error)(f"{where}: {error}") from error
 
 
 def json_object(line: bytes | str) -> Mapping[str, Any]:

@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import errno
 import io
 import os
 import struct
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from PIL import Image, ImageOps
 
-from dpe_ray.errors import PoolError
+from dpe_ray.errors import PoolError, PoolUnreachable
 from dpe_ray.types import ImageRef
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
@@ -36,14 +37,17 @@ DECODE_ERRORS = (
     Image.DecompressionBombWarning,
 )
 """What Pillow's readers raise on hostile bytes."""
+_NOT_THERE = (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError, ValueError)
+"""What a wrong name raises; all else a store that does not answer may raise of a right one."""
 _filters = threading.Lock()
 """Warning filters belong to the process: two decoding threads must not restore each other's."""
 
 
 def read_bytes(image: ImageRef | str) -> bytes:
-    """Fetch the stored bytes of an image, from a path or any fsspec URL. Raises PoolError when it cannot be read.
+    """Fetch the stored bytes of an image, from a path or any fsspec URL.
 
-    Of a file of more than `MAX_BYTES` one byte more than these, which `decode` refuses.
+    Raises PoolError when there is none at that place, PoolUnreachable when the place cannot be asked. Of a file of more
+    than `MAX_BYTES` one byte more than these, which `decode` refuses.
     """
     uri = image.uri if isinstance(image, ImageRef) else image
     try:
@@ -55,7 +59,9 @@ def read_bytes(image: ImageRef | str) -> bytes:
         with fsspec.open(uri, "rb") as remote:
             return bytes(remote.read(MAX_BYTES + 1))
     except (OSError, ValueError, ImportError) as error:
-        raise PoolError(f"image {uri}: cannot be read ({error}); check that every node reaches this place") from error
+        is_named_wrongly = isinstance(error, _NOT_THERE) or getattr(error, "errno", None) == errno.ENAMETOOLONG
+        kind = PoolError if is_named_wrongly else PoolUnreachable
+        raise kind(f"image {uri}: cannot be read ({error}); check that every node reaches this place") from error
 
 
 def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:

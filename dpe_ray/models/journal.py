@@ -110,9 +110,9 @@ class Journal:
     def _read_on(self) -> None:
         for path in _files(self._folder):
             if path != self._path and path.stat().st_size > (start := self._read.get(path, 0)):
-                lines, self._read[path] = _read_lines(path, start)
-                for at, line in lines:
+                for at, end, line in _read_lines(path, start):
                     self._learn(line, path, at)
+                    self._read[path] = end
 
     def _learn(self, line: Mapping[str, Any], path: Path, at: int) -> None:
         if "error" not in line:
@@ -241,28 +241,27 @@ class JournaledChat:
 def read_journal(folder: str | Path) -> Iterator[dict[str, Any]]:
     """Yield every line of every file below a folder, but a last one torn by a kill. Raises StoreError for others."""
     for path in _files(Path(folder)):
-        yield from (line for _, line in _read_lines(path, 0)[0])
+        yield from (line for _, _, line in _read_lines(path, 0))
 
 
 def _files(folder: Path) -> list[Path]:
     return sorted(folder.rglob("*.jsonl"))
 
 
-def _read_lines(path: Path, start: int) -> tuple[list[tuple[int, dict[str, Any]]], int]:
-    """All whole lines from byte `start` on, each with its first byte, and the byte behind the last of them."""
+def _read_lines(path: Path, start: int) -> Iterator[tuple[int, int, dict[str, Any]]]:
+    """Every whole line from byte `start` on: its first byte, the byte behind it, and what it says."""
     with path.open("rb") as file:
         file.seek(start)
-        *texts, torn = file.read().split(b"\n")
-        end = file.tell() - len(torn)
-    lines, at = [], start
-    for number, text in enumerate(texts, 1):
-        try:
-            lines.append((at, json.loads(text)))
-        except ValueError as error:
-            number += path.read_bytes()[:start].count(b"\n")
-            raise StoreError(f"journal {path}:{number}: is no JSON; move the file away and resume") from error
-        at += len(text) + 1
-    return lines, end
+        for text in file:
+            if not text.endswith(b"\n"):  # torn by a kill, or still being written
+                return
+            end = start + len(text)
+            try:
+                yield start, end, json.loads(text)
+            except ValueError as error:
+                number = path.read_bytes()[:start].count(b"\n") + 1
+                raise StoreError(f"journal {path}:{number}: is no JSON; move the file away and resume") from error
+            start = end
 
 
 def _head(request: ChatRequest, key: str) -> dict[str, Any]:

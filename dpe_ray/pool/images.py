@@ -57,7 +57,7 @@ def stored(cell: Any, beside: str, store: ImageStore) -> ImageRef:
     except PoolError as error:
         if not name or name in str(error):
             raise
-        raise PoolError(f"image {name}: {str(error).removeprefix('image: ')}") from error
+        raise type(error)(f"image {name}: {str(error).removeprefix('image: ')}") from error
 
 
 def _write(path: Path, data: bytes, *, durable: bool) -> None:

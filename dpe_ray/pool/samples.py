@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import PurePosixPath
 from typing import Any
 
-from dpe_ray.errors import PoolError
+from dpe_ray.errors import PoolError, PoolUnreachable
 from dpe_ray.grading.rows import answer_of, list_of, meant, placed, text_of
 from dpe_ray.pool.formats.documents import read_json
 from dpe_ray.pool.formats.rows import LabelledRow, Reading, read_jsonl, read_parquet
@@ -71,7 +71,7 @@ def stream_samples(
             try:
                 sample = _sample(row, path, store, provenance)
             except PoolError as error:
-                if refused is None:
+                if refused is None or isinstance(error, PoolUnreachable):
                     raise
                 refused.append(Rejection(number, "row", str(error)))
                 continue

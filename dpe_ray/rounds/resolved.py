@@ -4,6 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import ValidationError
+
+from dpe_ray.config import RunConfig
+
 OPERATIONAL = (
     "models.*.base_url",
     "models.*.api_key_env",
@@ -19,7 +23,9 @@ OPERATIONAL = (
     "train.num_cpus",
     "budget.*",
     "tracking.*",
-    "runtime.*",
+    "runtime.http_port",
+    "runtime.torch_threads",
+    "runtime.object_store_mb",
 )
 """Keys that say where and how fast a run goes, and how far, not what it asks, keeps and learns."""
 
@@ -40,6 +46,14 @@ class Change:
 
     def __str__(self) -> str:
         return f"{self.key} was {self.was!r}, is {self.now!r}"
+
+
+def completed(old: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A resolved configuration of an earlier version, with today's defaults for the keys that it did not know."""
+    try:
+        return RunConfig.model_validate(old).model_dump(mode="json")
+    except ValidationError:  # it has keys or values that there are no more: they differ, and are told
+        return old
 
 
 def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Change]:

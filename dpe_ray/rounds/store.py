@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from pydantic import TypeAdapter
 
 from dpe_ray.errors import StoreError
-from dpe_ray.rounds.resolved import changes
+from dpe_ray.rounds.resolved import changes, completed
 from dpe_ray.rounds.schemas import REJECTED, SAMPLES, VERDICTS
 from dpe_ray.types import Graded, Rejection, Sample, Verdict, VerdictKind
 
@@ -142,7 +142,7 @@ class RunFolder:
         packages = {name: _installed(name) for name in PACKAGES}
         tree = {"config": dict(config), "packages": packages, "git_commit": _git_commit()}
         if self.config_file.exists() and self._has_begun():
-            differing = changes(self.config(), config)
+            differing = changes(completed(self.config()), config)
             binding = [change for change in differing if not change.is_operational]
             if binding:
                 more = f" (+{len(binding) - 1} more)" if len(binding) > 1 else ""

@@ -15,6 +15,9 @@ from dpe_ray.supply.annotate.slot import LATE, SlotJob
 from dpe_ray.supply.gates import sample_key
 from dpe_ray.types import Candidate, Rejection
 
+LARGEST = 4
+"""A wave has at most this x `MapSpec.concurrency` slots, however many workers there are: their number may change."""
+
 
 @dataclass(frozen=True)
 class Promises:
@@ -56,10 +59,10 @@ class Promises:
 async def fill_in_waves(mapper: RowMapper, spec: MapSpec, rows: SlotRows, book: QuotaBook) -> None:
     """Run waves of slots until the book is closed or the rows end.
 
-    A wave is at most what the workers hold, and is over with its slowest slot. `spec.config` is a SlotJob.
+    A wave is over with its slowest slot. `spec.config` is a SlotJob.
     """
     job: SlotJob = spec.config
-    while (wave := await _begun(book, rows, job, spec.workers[1] * spec.concurrency))[0]:
+    while (wave := await _begun(book, rows, job, LARGEST * spec.concurrency))[0]:
         sent, promises = wave
         spec = replace(spec, config=replace(job, book=promises))
         ended: dict[int, Row] = {}

@@ -45,9 +45,9 @@ class OrderConfig:
     contamination: Callable[[Sample], str | None] | None = None
     """Says why a sample is too near to a held-out item, or None."""
     pass_rate: tuple[float, float] = (0.3, 0.8)
+    """Band of the student's pass rate, corrected for guessing, ends included."""
     by_example: frozenset[str] = frozenset()
     """As `SlotConfig.by_example`."""
-    """Band of the student's pass rate, corrected for guessing, ends included."""
     pass_rate_samples: int = 9
     """0: the student is not asked and nothing is refused by its pass rate."""
     answer_tokens: int = 256

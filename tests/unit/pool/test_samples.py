@@ -1,5 +1,7 @@
+import errno
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
@@ -7,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from builders import make_png, write_png
 
-from dpe_ray.errors import PoolError
+from dpe_ray.errors import PoolError, PoolUnreachable
 from dpe_ray.pool.images import ImageStore
 from dpe_ray.pool.samples import read_samples
 from dpe_ray.types import AnswerKind, Rejection, Sample
@@ -146,3 +148,13 @@ def test_a_json_list_and_a_csv_are_told_to_become_lines(tmp_path: Path) -> None:
     for source in ("tables", "tables/set.csv"):
         with pytest.raises(PoolError, match=r"has no \.parquet, .*save a CSV as JSONL"):
             read_samples(str(tmp_path / source), store)
+
+
+def test_a_store_that_does_not_answer_leaves_no_row_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stale(file: int) -> None:
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    read(tmp_path, {})
+    monkeypatch.setattr("dpe_ray.models.images.os", SimpleNamespace(fstat=stale))
+    with pytest.raises(PoolUnreachable, match=r"line 1: image .*a\.png.*Stale file handle"):
+        read_samples(str(tmp_path / "set.jsonl"), ImageStore(tmp_path / "images"), refused=[])

@@ -1,7 +1,9 @@
+import copy
 import json
 
 import pytest
 
+from dpe_ray.config import load_config
 from dpe_ray.errors import StoreError
 from dpe_ray.rounds.store import RunFolder, Stage
 from dpe_ray.types import (
@@ -136,6 +138,17 @@ def test_what_cannot_reach_a_result_may_change_and_is_noted(tmp_path):
     with pytest.raises(StoreError, match=r"models\.teacher\.model was 'm', is 'n'"):
         RunFolder.open(tmp_path / "run", {"seed": 0, "models": {"teacher": {"base_url": "http://c/v1", "model": "n"}}})
     assert run.config() == moved
+
+
+def test_a_run_of_an_earlier_version_goes_on_with_todays_defaults(tmp_path):
+    today = load_config("jobs/micro.yaml").model_dump(mode="json")
+    earlier = copy.deepcopy(today)
+    del earlier["train"]["dtype"], earlier["runtime"]["deterministic"]
+    begun(tmp_path / "run", earlier)
+    RunFolder.open(tmp_path / "run", today)
+    today["train"]["dtype"] = "bf16"
+    with pytest.raises(StoreError, match=r"train\.dtype was 'auto', is 'bf16'"):
+        RunFolder.open(tmp_path / "run", today)
 
 
 @pytest.mark.parametrize("name", ["file", "file/run", "/proc/no-run-here"])
