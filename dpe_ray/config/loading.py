@@ -120,9 +120,13 @@ def _set(tree: dict[str, Any], override: str) -> None:
         raise ConfigError(f"--set {override}: {value!r} is no YAML value") from None
 
 
+WHOLE = ("reward",)
+"""Mappings that replace the preset's: its weights would go on beside those that were written."""
+
+
 def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for key, value in over.items():
-        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict) and key not in WHOLE
         merged[key] = _merge(merged[key], value) if both else value
     return merged

@@ -160,6 +160,8 @@ class TrainConfig(Part):
         for name in reward:
             if name not in REWARDS and ".py:" not in name:
                 raise ValueError(f"no reward {name!r}; there are {', '.join(REWARDS)} and path/to/file.py:function")
+        if not any(reward.values()):
+            raise ValueError("no part has a weight: nothing would be learned")
         names = [name.rpartition(":")[2] for name in reward]
         if twice := next((name for name in names if names.count(name) > 1), ""):
             raise ValueError(f"two rewards are named {twice}; rename a function")

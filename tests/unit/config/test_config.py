@@ -56,9 +56,15 @@ def test_rewards_of_the_users_own_stand_beside_the_built_in_ones(tmp_path: Path)
     assert load(tmp_path, train={"reward": reward}).train.reward == reward
 
 
+def test_rewards_of_a_preset_do_not_stand_beside_those_that_were_written(tmp_path: Path) -> None:
+    assert load(tmp_path, preset="dpe", train={"reward": {"accuracy": 1.0}}).train.reward == {"accuracy": 1.0}
+
+
 @pytest.mark.parametrize(
     ("reward", "told"),
     [
+        ({}, "train.reward: no part has a weight: nothing would be learned"),
+        ({"accuracy": 0.0}, "train.reward: no part has a weight: nothing would be learned"),
         ({"style": 1.0}, "train.reward: no reward 'style'; there are accuracy, format, length and path/to/file.py:f"),
         ({"own/near.txt:near": 1.0}, "no reward 'own/near.txt:near'"),
         ({"a.py:near": 1.0, "b.py:near": 1.0}, "two rewards are named near"),

@@ -64,7 +64,7 @@ def test_relative_paths_are_sent_as_absolute_ones_and_named(file, server):
     assert [suite.suite for suite in sent.final] == ["/data/final.parquet", f"{here}/final.parquet"]
     assert (sent.prompts["judge"], sent.taxonomy) == (f"{here}/judge.jinja", f"{here}/taxonomy.yaml")
     assert sent.supply.construct.programs == ("bar_chart", f"{here}/own/dial.py:Dial")
-    assert sent.train.reward == {"accuracy": 1.0, "format": 0.1, f"{here}/own/taste.py:short": 0.5}
+    assert sent.train.reward == {"accuracy": 1.0, f"{here}/own/taste.py:short": 0.5}
     assert (sent.pool.source, sent.probe.source) == ("s3://bucket/images", "builtin:micro-probe")
     assert sent.models["student"].source == "weights"
     assert f"--run-dir {here}/out" in server.entrypoint

@@ -162,3 +162,12 @@ def test_a_table_states_lists_as_text(tmp_path: Path) -> None:
 def test_the_judgement_that_mmmu_pro_recorded_is_kept_beside_ours(tmp_path: Path) -> None:
     (response,) = read_responses(write(tmp_path, {"if_right": False}))
     assert (response.score, response.graded().verdict.correct) == (0.0, True)
+
+
+def test_a_response_beside_options_may_be_called_prediction(tmp_path: Path) -> None:
+    row = {key: value for key, value in PAINTER.items() if key != "response"} | {"prediction": "A. James Irvine"}
+    file = tmp_path / "own.jsonl"
+    file.write_text(json.dumps(row))
+    (response,) = read_responses(file)
+    assert response.sample.options == ("James Irvine", "John Duncan", "Gavin Hamilton")
+    assert response.graded().verdict.correct
