@@ -11,7 +11,7 @@ import warnings
 import zlib
 from pathlib import Path
 
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from dpe_ray.errors import PoolError, PoolUnreachable
 from dpe_ray.types import ImageRef
@@ -80,7 +80,9 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
     except PoolError:
         raise
     except DECODE_ERRORS as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+        # Pillow's own words for bytes it knows no format of hold an address, which would be another one in every run
+        unknown = isinstance(error, UnidentifiedImageError)
+        reason = "its bytes are of no known format" if unknown else " ".join(str(error).split()) or type(error).__name__
         raise PoolError(f"image: is no readable {', '.join(FORMATS)} ({reason})") from error
 
 

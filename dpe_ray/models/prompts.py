@@ -7,7 +7,7 @@ from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
 
-from jinja2 import Environment, StrictUndefined, Template, TemplateError
+from jinja2 import Environment, StrictUndefined, Template, TemplateError, meta
 
 from dpe_ray.errors import ConfigError
 
@@ -24,7 +24,11 @@ class PromptFile:
 
     @classmethod
     def load(cls, package: str, name: str, override: str = "") -> "PromptFile":
-        """`prompts/NAME.jinja` of a package, or the user's own file. Raises ConfigError when it cannot be used."""
+        """`prompts/NAME.jinja` of a package, or the user's own file in its place.
+
+        Raises ConfigError when it cannot be used, or asks for a value that the package's own does not. No package: what
+        it asks for is not looked at.
+        """
         source = Path(override) if override else files(package) / "prompts" / f"{name}.jinja"
         try:
             text = source.read_text(encoding="utf-8")
@@ -32,6 +36,8 @@ class PromptFile:
         except (OSError, UnicodeDecodeError, TemplateError) as error:
             raise ConfigError(f"prompt {name}: {source} cannot be used ({error}); give a Jinja text file") from error
         if override:
+            if package:
+                _check_values(name, text, cls.load(package, name).template, override)
             return cls(name, hashlib.sha256(text.encode()).hexdigest()[:8], text)
         stated = _VERSION.match(text)
         if not stated:
@@ -55,3 +61,10 @@ class PromptFile:
 @lru_cache(maxsize=64)
 def _compile(text: str) -> Template:
     return Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True).from_string(text)
+
+
+def _check_values(name: str, text: str, ours: str, place: str) -> None:
+    """Raise ConfigError when a user's prompt asks for values that ours does not."""
+    asked, known = (meta.find_undeclared_variables(Environment().parse(source)) for source in (text, ours))
+    if unknown := sorted(asked - known):
+        raise ConfigError(f"prompt {name}: {place} asks for {unknown[0]!r}; it may use {', '.join(sorted(known))}")

@@ -110,6 +110,24 @@ def _measured(folder: StageFolder, index: int, version: int) -> list[str]:
     return [name for name, measured in (("before", start), ("after", index)) if measured == version]
 
 
+ENDS = {
+    "exhausted": "their cells gave up after `supply.slots_per_sample` slots a sample",
+    "slots": "`supply.slots_per_sample` allows no more slots",
+    "pool": "the pool has no more images",
+    "budget": "the budget is spent",
+}
+"""What `Supplied.closed_by` means for what is missing."""
+TOP = 3
+
+
+def _supply_told(result: Supplied) -> str:
+    made = f"{len(result.samples)} accepted of {result.proposed} proposed"
+    gates = Counter(rejection.gate for rejection in result.rejections).most_common(TOP)
+    refused = f", most refused by {', '.join(f'{gate} ({n})' for gate, n in gates)}" if gates else ""
+    missing = sum(result.shortfall.values())
+    return made + refused + (f"; {missing} missing: {ENDS.get(result.closed_by, result.closed_by)}" if missing else "")
+
+
 def told(result: object) -> str:
     """A stage's product in a few words for the progress line."""
     match result:
@@ -121,10 +139,7 @@ def told(result: object) -> str:
         case DataPlan():
             return f"{result.total} samples over {sum(c.quota > 0 for c in result.cells)} cells"
         case Supplied():
-            missing = sum(result.shortfall.values())
-            return (
-                f"{len(result.samples)} accepted of {result.proposed} proposed, {missing} missing ({result.closed_by})"
-            )
+            return _supply_told(result)
         case TrainResult():
             name = "reward" if any("reward" in metrics for metrics in result.metrics) else "loss"
             values = [metrics[name] for metrics in result.metrics if name in metrics]

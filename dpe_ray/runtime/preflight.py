@@ -6,6 +6,7 @@
 import os
 import re
 from collections.abc import Iterator
+from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -23,6 +24,9 @@ from dpe_ray.supply.tools.edit_limits import load_limits
 from dpe_ray.taxonomy import load_taxonomy
 from dpe_ray.train.tracking.trackers import TRACKERS
 from dpe_ray.train.user_reward import check_reward
+
+PROMPTED = ("dpe_ray.supply.annotate", "dpe_ray.supply.construct", "dpe_ray.diagnose", "dpe_ray.grading")
+"""Packages with prompts."""
 
 
 def require(config: RunConfig, *, joined: bool) -> None:
@@ -156,10 +160,15 @@ def _bitsandbytes(quantize: str) -> Finding:
 
 def _prompt(name: str, file: str) -> Finding:
     try:
-        PromptFile.load("", name, file)
+        PromptFile.load(_package_of(name), name, file)
     except ConfigError as error:
         return Finding(f"prompts.{name}", str(error).removeprefix(f"prompt {name}: "), ok=False)
     return Finding(f"prompts.{name}", f"{file} can be used")
+
+
+def _package_of(name: str) -> str:
+    """The package that has a prompt of this name; empty where a role's tasks have several of other names."""
+    return next((p for p in PROMPTED if (files(p) / "prompts" / f"{name}.jinja").is_file()), "")
 
 
 def _engine(where: str, model: ModelConfig) -> Finding:

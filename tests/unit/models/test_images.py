@@ -100,3 +100,12 @@ def test_bytes_are_read_from_paths_and_urls(tmp_path):
     assert read_bytes(f"file://{tmp_path}/c.png") == b"y"
     with pytest.raises(PoolError, match="cannot be read"):
         read_bytes(str(tmp_path / "none.png"))
+
+
+def test_what_is_said_of_unknown_bytes_is_the_same_in_every_run():
+    told = []
+    for _ in range(2):
+        with pytest.raises(PoolError) as caught:
+            decode(b"no picture")
+        told.append(str(caught.value))
+    assert told == ["image: is no readable PNG, JPEG, WEBP, GIF, BMP (its bytes are of no known format)"] * 2

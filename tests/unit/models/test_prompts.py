@@ -28,7 +28,7 @@ def test_a_packaged_prompt_states_its_version(package):
 
 def test_an_own_file_is_versioned_by_its_hash(tmp_path):
     (tmp_path / "mine.txt").write_text("Hello {{ name }}")
-    prompt = PromptFile.load("nowhere", "ask", str(tmp_path / "mine.txt"))
+    prompt = PromptFile.load("", "ask", str(tmp_path / "mine.txt"))
     assert prompt.label.startswith("ask@")
     assert len(prompt.version) == 8
     assert prompt.render(name="you") == "Hello you"
@@ -46,3 +46,12 @@ def test_missing_files_and_values_are_named(tmp_path):
         PromptFile.load("nowhere", "ask", str(tmp_path / "none.txt"))
     with pytest.raises(ConfigError, match="it may use known"):
         PromptFile("ask", "1", "{{ unknown }}").render(known=1)
+
+
+def test_a_users_prompt_may_ask_for_what_ours_asks_for_alone(tmp_path):
+    file = tmp_path / "mine.jinja"
+    file.write_text("{% for cell in cells %}{{ cell }}{% endfor %} {{ nosuchvar }}")
+    with pytest.raises(ConfigError, match=r"prompt planner: .*mine\.jinja asks for 'nosuchvar'; it may use .*cells"):
+        PromptFile.load("dpe_ray.supply.annotate", "planner", str(file))
+    file.write_text("{% for cell in cells %}{{ cell }}{% endfor %}")
+    assert PromptFile.load("dpe_ray.supply.annotate", "planner", str(file)).render(cells=["a"]) == "a"
