@@ -80,7 +80,7 @@ def left_over(text: str, letters: str) -> str | None:
 
 
 def _straight(text: str) -> str:
-    """The text with letters that an exception keeps named without it: `all but B are wrong` becomes `: B.`"""
+    """The text with letters that an exception keeps named without it: `all but B are wrong` becomes `: B`."""
     return _KEPT.sub(": ", _ALL_BUT.sub(r": \g<letters>.", text))
 
 
