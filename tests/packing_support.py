@@ -101,11 +101,12 @@ MODELS: dict[str, Callable[[], LoadedPolicy]] = {
 def adapted(policy: LoadedPolicy, tuning: str) -> LoadedPolicy:
     """Open every weight, or only an adapter whose two matrices are both random.
 
-    `tuning` is full, or lora and what it is on: "lora tower projector".
+    `tuning` is full, or lora and what it is on: "lora tower projector"; with "whole" it carries the projector too.
     """
     if tuning == "full":
         return LoadedPolicy(policy.model.requires_grad_(True), policy.processor)
-    model = new_adapter(policy.model, tuning.split()[1:], rank=4, alpha=8, whole_projector=False)
+    targets = [part for part in tuning.split()[1:] if part != "whole"]
+    model = new_adapter(policy.model, targets, rank=4, alpha=8, whole_projector="whole" in tuning)
     torch.manual_seed(1)
     for name, weight in model.named_parameters():
         if "lora_" in name:

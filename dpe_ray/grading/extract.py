@@ -23,7 +23,7 @@ import unicodedata
 from collections.abc import Sequence
 
 from dpe_ray.grading.numbers import only_number
-from dpe_ray.grading.ruled_out import left_over, ruled_out, turned_round
+from dpe_ray.grading.ruled_out import keeps, left_over, ruled_out, turned_round
 from dpe_ray.types import AnswerKind
 
 LONGEST = 20_000
@@ -192,7 +192,7 @@ def _unmarked(text: str) -> str | None:
 def _excluding(text: str) -> str | None:
     """The last line when it refuses letters: what it does not refuse may be the answer."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines and ruled_out(lines[-1]) else None
+    return lines[-1] if lines and (ruled_out(lines[-1]) or keeps(lines[-1])) else None
 
 
 def _alone(lines: Sequence[str]) -> str | None:
@@ -210,7 +210,8 @@ def _letter(place: str, letters: str) -> str | None:
     """The letter that the place begins with, or, where that is refused there, the one that is left over."""
     letter = _first_letter(place, letters)
     refused = ruled_out(place)
-    return left_over(place, letters) if refused and (letter is None or letter in refused) else letter
+    excludes = refused or keeps(place)
+    return left_over(place, letters) if excludes and (letter is None or letter in refused) else letter
 
 
 def _first_letter(place: str, letters: str) -> str | None:

@@ -33,6 +33,15 @@ _REFUSING = (
     r"|\breject(?:s|ed|ing)?|\bdiscard(?:s|ed|ing)?|\bdismiss(?:es|ed|ing)?)"
 )
 _OBJECT = re.compile(rf"(?i:{_REFUSING}\s+(?:both\s+|either\s+)?)(?P<letters>{_LIST})")
+_BUT = r"(?:but|except(?:\s+for)?)"
+_KEPT = re.compile(
+    r"(?i:(?:\b(?:not|never|cannot|hardly)|n't)(?:\s+\w+){0,3}\s+anything\s+(?:but|except)"
+    rf"|\b(?:none|neither|no\s+\w+)\b[^.,;:\n]{{0,40}}\s{_BUT}"
+    rf"|\b(?:all|every\w*|each|any)\b[^.,;:\n]{{0,40}}?\s{_FAILS}[^.;:\n]{{0,10}}\sexcept(?:\s+for)?)"
+    rf"\s+(?={_ONE})"
+)
+"""What leads to a letter that is kept from a refusal: `all are wrong except`."""
+_ALL_BUT = re.compile(rf"\b(?i:all|every\w*)(?:\s+\w+){{0,2}}\s+(?i:{_BUT})\s+(?P<letters>{_LIST})\s+(?i:{_FAILS})")
 _NAMED = re.compile(
     r"(?<![\w'])\(?([A-Z])\)?(?=$|[^\w']*$|[.,;:!?)]|\s+(?:is|does|fits|remains|must|because|since|as|and|or)\b)"
 )
@@ -52,16 +61,27 @@ _LOOKED_AT = 60
 
 def ruled_out(text: str) -> frozenset[str]:
     """All letters that the text refuses."""
-    found = [match["letters"] for pattern in (_SUBJECT, _OBJECT) for match in pattern.finditer(text)]
+    straight = _straight(text)
+    found = [match["letters"] for pattern in (_SUBJECT, _OBJECT) for match in pattern.finditer(straight)]
     return frozenset(letter for letters in found for letter in re.findall(r"(?<!\w)[A-Z](?!\w)", letters))
+
+
+def keeps(text: str) -> bool:
+    """Whether the text keeps letters from a refusal of all: `anything but` behind a negative, `none except`."""
+    return _straight(text) != text
 
 
 def left_over(text: str, letters: str) -> str | None:
     """The one of `letters` that the text names and does not refuse; None for none or several."""
     refused = ruled_out(text)
-    kept = _OBJECT.sub(" ", _SUBJECT.sub(" ", text))
-    named = {letter for letter in _NAMED.findall(kept) if letter in letters} - refused
+    rest = _OBJECT.sub(" ", _SUBJECT.sub(" ", _straight(text)))
+    named = {letter for letter in _NAMED.findall(rest) if letter in letters} - refused
     return named.pop() if len(named) == 1 else None
+
+
+def _straight(text: str) -> str:
+    """The text with letters that an exception keeps named without it: `all but B are wrong` becomes `: B`."""
+    return _KEPT.sub(": ", _ALL_BUT.sub(r": \g<letters>.", text))
 
 
 def turned_round(marker: re.Match[str]) -> bool:

@@ -7,6 +7,7 @@ from difflib import SequenceMatcher
 from dpe_ray.grading.extract import answer_span, extract_answer, plain_text
 from dpe_ray.grading.number_words import in_digits
 from dpe_ray.grading.numbers import only_number, parse_number, quantity, unit_of
+from dpe_ray.grading.units import measure, spoken_of
 from dpe_ray.types import AnswerKind, Sample, Verdict, VerdictKind
 
 UNDECIDED = "undecidable by rule"
@@ -17,7 +18,11 @@ SAME_SPELLING = 0.75
 """Share of equal letters from which two words may be one, spelt otherwise: `grey` and `gray`, `dog` and `dogs`."""
 
 _PERCENT = re.compile(r"(?<=\d)\s*(?:percent|per cent)\b")
-_VAGUE = re.compile(r"\b(?:half|halves|thirds?|quarters?|dozens?|pairs?|couple|none|nothing)\b", re.IGNORECASE)
+_VAGUE = re.compile(
+    r"\b(?:half|halves|thirds?|quarters?|dozens?|pairs?|couple|none|nothing|tens|lakhs?|crores?"
+    r"|(?:fif|six|seven|eigh|nin|ten|hundred|thousand|million|billion)ths?|(?:hundred|thousand|million|billion)s)\b",
+    re.IGNORECASE,
+)
 """Number words that only their sentence tells the value of."""
 
 
@@ -64,9 +69,10 @@ def _number(sample: Sample, text: str) -> Verdict:
     place = answer_span(text) or ""
     number = parse_number(only_number(place) or "")
     wanted = [parse_number(only_number(v) or "") for v in (sample.answer.value, *sample.answer.aliases)]
-    if number is not None and any(w is not None and number.equals(w, sample.answer.tolerance) for w in wanted):
+    equal = number is not None and any(w is not None and number.equals(w, sample.answer.tolerance) for w in wanted)
+    if equal and not _may_be_another(place, sample):
         return Verdict(VerdictKind.CORRECT, "number@2")
-    if _VAGUE.search(place) or (number is not None and _may_be_converted(unit_of(place), sample)):
+    if equal or _VAGUE.search(place) or (number is not None and _may_be_converted(unit_of(place), sample)):
         return _undecided("number@2", place, sample)
     if number is None:
         return Verdict(VerdictKind.UNPARSABLE, "number@2", "no single number in the answer")
@@ -105,12 +111,20 @@ def _letter_of_option(sample: Sample, said: str) -> str | None:
     return hits[0] if len(hits) == 1 else None
 
 
+def _may_be_another(place: str, sample: Sample) -> bool:
+    """Whether words around an equal number may make it another, unless they are asked for: `2 dozen`, `3 m` for 3."""
+    unit, asked = unit_of(place), _asked(sample)
+    vague = any(not spoken_of(word, asked) for word in _VAGUE.findall(place))
+    return vague or (measure(unit) != "" and not spoken_of(unit, asked))
+
+
 def _may_be_converted(unit: str, sample: Sample) -> bool:
     """Whether the number is counted in something that neither question nor reference speaks of: `3 m` for 300 cm."""
-    if not unit:
-        return False
-    asked = f"{sample.question} {sample.answer.value} {' '.join(sample.answer.aliases)}"
-    return unit.casefold() not in re.findall(r"[^\W\d_]+|[^\w\s]", asked.casefold())
+    return unit != "" and not spoken_of(unit, _asked(sample))
+
+
+def _asked(sample: Sample) -> str:
+    return f"{sample.question} {sample.answer.value} {' '.join(sample.answer.aliases)}"
 
 
 def _same_quantity(said: str, wanted: str) -> bool:

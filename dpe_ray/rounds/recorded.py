@@ -59,6 +59,9 @@ def _require_own(out: Path) -> None:
     """A run's round must not get another diagnosis than the one that it went on with."""
     if further := set(StageFolder(out).seconds()) - MADE:
         raise StoreError(f"--out {out}: is a run's round ({', '.join(sorted(further))} is done); give another folder")
+    place = out.resolve()
+    if RunFolder(place.parent.parent).journal(f"{place.name}-supply").exists():
+        raise StoreError(f"--out {out}: is a run's round (supply has begun); give another folder")
 
 
 def _write(recorded: Recorded, out: Path, seconds: float) -> None:

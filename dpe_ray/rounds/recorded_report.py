@@ -1,19 +1,17 @@
 """A diagnosis from recorded answers as one HTML file, with the sections that a run's report has."""
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from dpe_ray.config import PlanConfig
 from dpe_ray.grading.intervals import wilson
 from dpe_ray.rounds import charts
+from dpe_ray.rounds.findings import mistakes
 from dpe_ray.rounds.log_scores import LogScores
 from dpe_ray.rounds.page import page
-from dpe_ray.rounds.report import RoundReport, needs
+from dpe_ray.rounds.report import STEPS_SHOWN, RoundReport, needs
 from dpe_ray.types import DataPlan, Diagnosis
 
-MOST_SKILLS = 20
-"""Missing skills shown."""
 MEANING = (
     "unparsable: no answer of the wanted form was found; counts as wrong.",
     "undecidable: free text that rules cannot tell from the reference; counts as wrong, a judge may find it right.",
@@ -67,13 +65,8 @@ def render_recorded(recorded: Recorded) -> str:
         interval=wilson(correct, n),
         scores=recorded.scores[""],
         rows=needs(RoundReport(1, diagnosis, recorded.plan)),
-        skills=_missing(diagnosis).most_common(MOST_SKILLS),
+        found=mistakes(diagnosis),
+        STEPS_SHOWN=STEPS_SHOWN,
         meaning=" ".join(MEANING),
         charts=charts,
     )
-
-
-def _missing(diagnosis: Diagnosis) -> Counter[str]:
-    """Errors by the cell of the skill that they lacked most."""
-    lacking = [error for error in diagnosis.errors if error.skills]
-    return Counter(f"{error.category}/{max(error.skills, key=lambda s: s.weight).name}" for error in lacking)

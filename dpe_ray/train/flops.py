@@ -60,7 +60,8 @@ class Flops:
         tables = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
         for name, weight in model.named_parameters():
             part = part_of(name)
-            if part and weight.dim() > 1 and id(weight) not in tables:
+            replaced = ".original_module." in name  # what an adapter carries whole computes in its place
+            if part and weight.dim() > 1 and id(weight) not in tables and not replaced:
                 self._add(part, weight)
         self._add("head", model.get_output_embeddings().weight)
 

@@ -63,10 +63,12 @@ def _asked(sample: Mapping[str, Any]) -> tuple[str, Sequence[str]]:
         lettered = [str(doc[letter]) for letter in LETTERS if str(doc.get(letter, "nan")) not in ("nan", "None", "")]
         stated = doc.get("options") or doc.get("choices") or lettered
         return str(doc["question"]), options_of(stated)
-    prompt = sample.get("input") or (sample.get("arguments") or [""])[0]
+    prompt = sample.get("input") or sample.get("arguments") or ""
     while isinstance(prompt, list) and prompt:
         prompt = prompt[0]
-    return split_options(str(prompt).replace("<image>", "").strip())
+    if not isinstance(prompt, str):
+        raise PoolError("its prompt is no text; input must be one, or arguments a list that begins with one")
+    return split_options(prompt.replace("<image>", "").strip())
 
 
 def _category(*stated: Any) -> str:

@@ -18,6 +18,8 @@ LONGEST_CELL = 16 * 2**20
 """Characters. A spreadsheet's own limit is 32,767; a rationale in a TSV may be longer, and no answer holds pictures."""
 LARGEST_SHEET = 512 * 2**20
 """Bytes of an .xlsx when unpacked."""
+MOST_ROWS = 2**20
+"""Rows that a spreadsheet can have, its header with them."""
 ANSWERS = ("prediction", "response")
 """Columns in which an empty cell is an empty answer; elsewhere it is nothing."""
 DAMAGED = (BadZipFile, KeyError, ValueError, TypeError, AttributeError, IndexError, SyntaxError, EOFError, zlib.error)
@@ -30,7 +32,7 @@ def read_csv(path: Path, delimiter: str) -> Iterator[Row]:
     with path.open(encoding="utf-8-sig", newline="") as file:
         lines = csv.reader(file, delimiter=delimiter, strict=True)
         try:
-            yield from _rows(path, lines)
+            yield from _rows(path, lines, short=False)
         except (csv.Error, UnicodeDecodeError) as error:
             told = f"{path} line {lines.line_num}: is no readable table ({error})"
             raise PoolError(f"{told}; write it anew, as UTF-8 with quotes around texts") from error
@@ -45,7 +47,7 @@ def read_xlsx(path: Path, file: IO[bytes]) -> Iterator[Row]:
         book = openpyxl.load_workbook(file, read_only=True, keep_links=False)
         sheet = book.worksheets[0]
         sheet.reset_dimensions()  # what the file says of its size may be wrong
-        yield from _rows(path, ([_text(value) for value in row] for row in sheet.iter_rows(values_only=True)))
+        yield from _rows(path, _cells(path, sheet.iter_rows(values_only=True)), short=True)
     except PoolError:
         raise
     except DAMAGED as error:
@@ -61,8 +63,19 @@ def _check_size(path: Path, file: IO[bytes]) -> None:
     file.seek(0)
 
 
-def _rows(path: Path, rows: Iterable[Sequence[str]]) -> Iterator[Row]:
-    """Pair every row with the header; empty rows are left out, and empty cells but those of answers."""
+def _cells(path: Path, rows: Iterable[Sequence[object]]) -> Iterator[list[str]]:
+    """Texts of a sheet's rows. openpyxl makes a row of each that the file skips, however many these are."""
+    for number, row in enumerate(rows, start=1):
+        if number > MOST_ROWS:
+            raise PoolError(f"{path} row {number}: is beyond the {MOST_ROWS:,} rows of a spreadsheet; save it anew")
+        yield [_text(value) for value in row]
+
+
+def _rows(path: Path, rows: Iterable[Sequence[str]], *, short: bool) -> Iterator[Row]:
+    """Pair every row with the header; empty rows are left out, and empty cells but those of answers.
+
+    `short`: a row may leave out its last cells where they are empty; elsewhere one without an answer's cell is cut off.
+    """
     header: list[str] = []
     for number, cells in enumerate(rows, start=1):
         if not any(cells):
@@ -72,6 +85,9 @@ def _rows(path: Path, rows: Iterable[Sequence[str]]) -> Iterator[Row]:
             continue
         if any(cells[len(header) :]):
             raise PoolError(f"{path} row {number}: has more cells than the header has columns ({len(header)})")
+        lost = next((name for name in header[len(cells) :] if name.lower() in ("answer", *ANSWERS)), "")
+        if lost and not short:
+            raise PoolError(f"{path} row {number}: ends before its {lost}; the file may be cut off, write it anew")
         pairs = zip_longest(header, cells[: len(header)], fillvalue="")
         yield Row(f"{path} row {number}", {name: cell for name, cell in pairs if name and (cell or name in ANSWERS)})
 

@@ -127,3 +127,43 @@ def test_what_differs_for_certain_asks_no_judge(answer: str, said: str) -> None:
 def test_a_number_in_a_unit_that_nobody_asked_for_is_left_to_the_judge(answer: str, said: str, kind: str) -> None:
     verdict = grade(make_sample("How many cm is it?", answer, kind="number"), f"answer: {said}")
     assert ("undecided" if needs_judge(verdict) else str(verdict.kind)) == kind
+
+
+@pytest.mark.parametrize(
+    ("question", "answer", "said"),
+    [
+        ("How many?", "2", "two and a half"),
+        ("How many?", "2", "2 dozen"),
+        ("How many?", "3", "3 thousandths"),
+        ("How many?", "3", "3 fifths"),
+        ("How many?", "2", "2 lakh"),
+        ("How many?", "6", "half of 6"),
+        ("How many pairs?", "2", "two and a half pairs"),
+        ("How long is it?", "3", "3 m"),
+        ("How long is it in cm?", "3", "3 metres"),
+        ("How many?", "3", "3k"),
+    ],
+)
+def test_an_equal_number_whose_words_may_make_it_another_is_left_to_the_judge(
+    question: str, answer: str, said: str
+) -> None:
+    assert needs_judge(grade(make_sample(question, answer, kind="number"), f"answer: {said}"))
+
+
+@pytest.mark.parametrize(
+    ("question", "answer", "said"),
+    [
+        ("How many animals?", "3", "3 cats"),
+        ("How many animals?", "3", "3 of them"),
+        ("How many animals?", "3", "3 in the picture"),
+        ("How long is it?", "3 cm", "3 centimeters"),
+        ("How long is it in metres?", "3", "3 m"),
+        ("How old is he?", "3", "3 years"),
+        ("How many pairs?", "3", "3 pairs"),
+        ("How many dozens?", "3", "3 dozen"),
+        ("How many feet?", "3", "3 ft"),
+        ("How much is it?", "3", "$3"),
+    ],
+)
+def test_an_equal_number_of_what_was_asked_for_is_right(question: str, answer: str, said: str) -> None:
+    assert grade(make_sample(question, answer, kind="number"), f"answer: {said}").correct

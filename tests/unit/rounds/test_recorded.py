@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from dpe_ray.plan.stage import make_plan
 from dpe_ray.rounds.loop import Loop
 from dpe_ray.rounds.recorded import diagnose_recorded
 from dpe_ray.rounds.recorded_errors import turns
+from dpe_ray.rounds.recorded_report import render_recorded
 from dpe_ray.rounds.store import StageFolder
 from dpe_ray.types import DataPlan, Diagnosis, PolicyRef
 
@@ -153,6 +155,18 @@ def test_wrong_rationales_are_located_and_their_missing_skills_weigh_the_plan(
     assert "secret" not in "".join(f.read_text() for f in (tmp_path / "out").rglob("*") if f.is_file())
 
 
+def test_missing_skills_are_counted_as_a_runs_report_counts_them(tmp_path: Path, teacher: tuple[Teacher, str]) -> None:
+    recorded = diagnose_recorded(log_of(tmp_path, WRONG), tmp_path / "out", config_of(tmp_path, teacher[1]))
+    (error,) = recorded.diagnosis.errors
+    two = tuple(replace(error.skills[0], name=name, weight=weight) for name, weight in (("one", 0.6), ("two", 0.4)))
+    html = render_recorded(
+        replace(recorded, diagnosis=replace(recorded.diagnosis, errors=(replace(error, skills=two),)))
+    )
+    for name in ("one", "two"):
+        assert f'<td>chart/{name}</td><td class="n">1</td></tr>' in html
+    assert "errs here" in html
+
+
 def test_what_was_asked_once_is_not_asked_again(tmp_path: Path, teacher: tuple[Teacher, str]) -> None:
     played, url = teacher
     first = diagnose_recorded(log_of(tmp_path, WRONG), tmp_path / "out", config_of(tmp_path, url))
@@ -218,6 +232,21 @@ def test_a_log_of_outages_alone_and_a_round_that_went_on_are_refused(tmp_path: P
     StageFolder(tmp_path / "out").note({"diagnosis": 1.0, "plan": 0.1, "supply": 5.0})
     with pytest.raises(StoreError, match=r"is a run's round \(supply is done\)"):
         diagnose_recorded(log_of(tmp_path, "A"), tmp_path / "out")
+
+
+def test_a_round_that_was_cut_off_within_its_supply_keeps_its_plan(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "rounds" / "01"
+    diagnose_recorded(log_of(tmp_path, "A", "B"), out)
+    plan = (out / "plan.json").read_bytes()
+    (tmp_path / "journal" / "01-supply").mkdir(parents=True)
+    monkeypatch.chdir(out)
+    for named in (out, Path(".")):
+        with pytest.raises(StoreError, match=r"is a run's round \(supply has begun\)"):
+            diagnose_recorded(log_of(tmp_path, "B", "B"), named)
+    assert (out / "plan.json").read_bytes() == plan
+    diagnose_recorded(log_of(tmp_path, "B", "B"), tmp_path / "rounds" / "02")
 
 
 async def test_a_run_that_finds_it_as_its_first_round_begins_with_the_supply(wired: Any, models: Any) -> None:

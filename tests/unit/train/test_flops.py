@@ -35,7 +35,9 @@ def torch_counts(module: CompletionLogprobs, batch: MicroBatch, *, backward: boo
     return sum(count for operation, count in counts.items() if str(operation) in MATRICES)
 
 
-@pytest.mark.parametrize("tuning", ["full", "lora language", "lora projector", "lora language tower projector"])
+@pytest.mark.parametrize(
+    "tuning", ["full", "lora language", "lora projector", "lora language tower projector", "lora language whole"]
+)
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_passes_cost_what_torch_counts(architecture: str, tuning: str, tmp_path: Path) -> None:
     policy = adapted(MODELS[architecture](), tuning)

@@ -88,6 +88,9 @@ def zstandard(file: Path, name: str, content: bytes, *, frames: int = 1, stated:
             b"index,question,answer,prediction\n1,Q,A,B,C",
             "row 2: has more cells than the header has columns",
         ),
+        ("log.csv", b"index,question,answer,prediction\n1,Q,A,A\n2,Q,A", "row 3: ends before its prediction"),
+        ("log.csv", b"index,question,Answer,Prediction\n1,Q,A,A\n2,Q,A", "row 3: ends before its Prediction"),
+        ("log.tsv", b"id\tquestion\tresponse\tanswer\n1\tQ\tA", "row 2: ends before its answer"),
         ("log.tsv", b'index\tquestion\tanswer\tprediction\n1\t"Q\tA', "line 2: is no readable table"),
         ("log.tsv", b"index\tquestion\tanswer\tprediction\n1\tQ\t\tA", "row 2: has no answer; splits without answers"),
         ("log.tsv", b"index\tquestion\tA\tB\tC\tanswer\tprediction\n1\tQ\tx\t\tz\tA\tA", "row 2: option B is empty"),
@@ -107,6 +110,7 @@ def test_a_file_of_something_else_says_what_it_is_and_what_to_do(
         ({"filtered_resps": [[-1.5, True], [-2.0, False]]}, "its response is no text"),
         ({"target": "C"}, "neither one of the options nor their letter"),
         ({"input": [], "doc": None}, "question is missing"),
+        ({"input": "", "arguments": {"gen_kwargs": {}}}, "its prompt is no text"),
     ],
 )
 def test_a_sample_of_lmms_eval_that_is_no_answer_is_told_by_line(
@@ -244,6 +248,27 @@ def test_a_workbook_whose_xml_swells_is_one_error(tmp_path: Path) -> None:
         for member in old.infolist():
             new.writestr(member.filename, laughs if "sharedStrings" in member.filename else old.read(member))
     assert "is no readable workbook" in refused(tmp_path / "log.xlsx")
+
+
+def test_a_workbook_that_states_a_row_beyond_those_of_a_spreadsheet_is_refused(tmp_path: Path) -> None:
+    source = io.BytesIO(SHEET.read_bytes())
+    with ZipFile(source) as old, ZipFile(tmp_path / "log.xlsx", "w") as new:
+        for member in old.infolist():
+            new.writestr(member.filename, old.read(member).replace(b'<row r="3"', b'<row r="2000000000"'))
+    assert "row 1048577: is beyond the 1,048,576 rows of a spreadsheet" in refused(tmp_path / "log.xlsx")
+
+
+def test_a_cell_that_a_workbook_leaves_out_is_an_empty_answer(tmp_path: Path) -> None:
+    book = openpyxl.Workbook()
+    for row in (["index", "question", "answer", "prediction"], [1, "Which?", "red", "red"], [2, "Which?", "red"]):
+        book.active.append(row)
+    book.save(tmp_path / "log.xlsx")
+    assert [r.text for r in read_responses(tmp_path / "log.xlsx")] == ["red", ""]
+
+
+def test_a_row_of_text_may_end_before_columns_that_state_no_answer(tmp_path: Path) -> None:
+    log = written(tmp_path / "log.csv", "question,answer,prediction,hit,note\nWhich?,red,red,1")
+    assert [r.graded().verdict.correct for r in read_responses(log)] == [True]
 
 
 def test_numbers_in_cells_lose_the_fraction_that_spreadsheets_give_them(tmp_path: Path) -> None:
