@@ -81,6 +81,16 @@ def list_of(row: Mapping[str, Any], key: str) -> list[Any]:
     return value
 
 
+def lettered_options(cells: Mapping[str, str]) -> list[str]:
+    """The texts under A to Z, in VLMEvalKit's columns. Raises PoolError for an empty one before another."""
+    options = [cells.get(letter, "") for letter in LETTERS]
+    while options and options[-1] in ("", "nan"):
+        options.pop()
+    if "" in options:
+        raise PoolError(f"option {LETTERS[options.index('')]} is empty but a later one is not")
+    return options
+
+
 def answer_of(row: Mapping[str, Any], options: Sequence[str]) -> Answer:
     """The answer that graded ones are compared with, from `answer`, `kind`, `aliases` and `tolerance`.
 

@@ -5,13 +5,13 @@ Results have all names in lower case but those of options. Where there is an `l2
 finer one the skill, as in VLMEvalKit's labelled sets.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from dpe_ray.diagnose.responses.documents import Row
 from dpe_ray.diagnose.responses.response import Response, fraction, make_response, several
 from dpe_ray.errors import PoolError
-from dpe_ray.grading.rows import LETTERS
+from dpe_ray.grading.rows import LETTERS, lettered_options
 
 SCORES = ("hit", "score", "match")
 """First one that is a fraction counts; marks out of ten are no fraction."""
@@ -28,7 +28,7 @@ def read_prediction(row: Row, task: str) -> Iterator[Response]:
     if not cells.get("answer"):
         raise PoolError("has no answer; splits without answers (such as MMBench_TEST) cannot be graded")
     coarse, fine = cells.get("l2-category", ""), cells.get("category") or cells.get("subject", "")
-    options = _options(cells)
+    options = lettered_options(cells)
     item = {
         "id": cells.get("index", ""),
         "question": "\n".join(filter(None, (cells.get("hint"), cells.get("question")))),
@@ -44,12 +44,3 @@ def read_prediction(row: Row, task: str) -> Iterator[Response]:
 def _text(value: Any) -> str:
     """Text of a cell; pandas writes a missing one as nothing, null or NaN."""
     return "" if value is None or value != value else str(value).strip()
-
-
-def _options(cells: Mapping[str, str]) -> list[str]:
-    options = [cells.get(letter, "") for letter in LETTERS]
-    while options and options[-1] in ("", "nan"):
-        options.pop()
-    if "" in options:
-        raise PoolError(f"option {LETTERS[options.index('')]} is empty but a later one is not")
-    return options

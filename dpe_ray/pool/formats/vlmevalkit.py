@@ -15,7 +15,7 @@ from typing import Any
 import fsspec
 
 from dpe_ray.errors import PoolError
-from dpe_ray.grading.rows import LETTERS
+from dpe_ray.grading.rows import lettered_options
 from dpe_ray.models.images import MAX_BYTES, from_data_uri
 from dpe_ray.pool.formats.rows import LabelledRow, Reading, place, row_of
 from dpe_ray.pool.images import ImageStore, stored
@@ -181,17 +181,8 @@ def _fields(cells: Cells, images: Images) -> dict[str, Any]:
     return {
         "images": list(images.of(cells)),
         "question": "\n".join(filter(None, (cells.get("hint"), cells["question"]))),
-        "options": _options(cells),
+        "options": lettered_options(cells),
         "answer": cells.get("answer"),
         "category": (coarse or fine).replace("/", "-"),
         "skills": [fine] if coarse and fine else [],
     }
-
-
-def _options(cells: Cells) -> list[str]:
-    options = [cells.get(letter, "") for letter in LETTERS]
-    while options and not options[-1]:
-        options.pop()
-    if "" in options:
-        raise PoolError(f"option {LETTERS[options.index('')]} is empty but a later one is not")
-    return options
