@@ -5,9 +5,9 @@ from pathlib import Path
 import torch
 from train_support import WORDS
 from transformers import (
+    BaseVideoProcessor,
     GenerationConfig,
     PreTrainedModel,
-    PreTrainedTokenizerFast,
     ProcessorMixin,
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
@@ -34,29 +34,15 @@ TEMPLATE = """{%- for message in messages -%}
 
 def save_tiny_qwen(folder: Path) -> str:
     """Write a Qwen2.5-VL as a Hugging Face directory; windows in its tower, m-RoPE in its decoder."""
-    tokenizer = _tokenizer()
-    sizes = {"patch_size": 14, "merge_size": 2, "size": {"shortest_edge": 56 * 56, "longest_edge": 112 * 112}}
-    processor = Qwen2_5_VLProcessor(
-        image_processor=Qwen2VLImageProcessor(**sizes),
-        video_processor=Qwen2VLVideoProcessor(**sizes),
-        tokenizer=tokenizer,
-        chat_template=TEMPLATE,
-    )
+    processor = _processor(Qwen2_5_VLProcessor, Qwen2VLVideoProcessor, patch=14)
     torch.manual_seed(0)
-    return _saved(Qwen2_5_VLForConditionalGeneration(_config(tokenizer)), processor, folder)
+    return _saved(Qwen2_5_VLForConditionalGeneration(_config(processor.tokenizer)), processor, folder)
 
 
 def save_tiny_qwen3(folder: Path) -> str:
     """Write a Qwen3-VL, whose tower also feeds the decoder's first layer."""
-    tokenizer = _tokenizer()
-    sizes = {"patch_size": 16, "merge_size": 2, "size": {"shortest_edge": 64 * 64, "longest_edge": 128 * 128}}
-    processor = Qwen3VLProcessor(
-        image_processor=Qwen2VLImageProcessor(**sizes),
-        video_processor=Qwen3VLVideoProcessor(**sizes),
-        tokenizer=tokenizer,
-        chat_template=TEMPLATE,
-    )
-    known = _config(tokenizer).to_dict()
+    processor = _processor(Qwen3VLProcessor, Qwen3VLVideoProcessor, patch=16)
+    known = _config(processor.tokenizer).to_dict()
     text = {name: known["text_config"][name] for name in TEXT} | {"head_dim": 32}
     tower = {
         "depth": 2,
@@ -90,11 +76,19 @@ TEXT = (
 )
 
 
-def _tokenizer() -> PreTrainedTokenizerFast:
+def _processor(kind: type[ProcessorMixin], videos: type[BaseVideoProcessor], patch: int) -> ProcessorMixin:
+    """Pictures of 4 to 16 merged patches."""
+    sides = {"shortest_edge": (4 * patch) ** 2, "longest_edge": (8 * patch) ** 2}
+    sizes = {"patch_size": patch, "merge_size": 2, "size": sides}
     tokenizer = build_tokenizer([f" {word}" for word in WORDS])
     tokenizer.add_special_tokens({"additional_special_tokens": list(MARKS)})
     tokenizer.chat_template = TEMPLATE
-    return tokenizer
+    return kind(
+        image_processor=Qwen2VLImageProcessor(**sizes),
+        video_processor=videos(**sizes),
+        tokenizer=tokenizer,
+        chat_template=TEMPLATE,
+    )
 
 
 def _saved(model: PreTrainedModel, processor: ProcessorMixin, folder: Path) -> str:
