@@ -7,9 +7,13 @@ from typing import Any, get_args
 
 import yaml
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from dpe_ray.config.run import RunConfig
 from dpe_ray.errors import ConfigError
+
+TOLD = 5
+"""Mistakes of one file that are told at once."""
 
 
 def load_config(path: str | Path, overrides: tuple[str, ...] = ()) -> RunConfig:
@@ -48,14 +52,18 @@ def parse_config(tree: dict[str, Any], where: str) -> RunConfig:
     try:
         return RunConfig.model_validate(tree)
     except ValidationError as error:
-        errors = error.errors(include_url=False)
-        first = next((one for one in errors if one["type"] == "extra_forbidden"), errors[0])
-        key = ".".join(str(part) for part in first["loc"]) or "(top level)"
-        message = _unknown(first["loc"]) if first["type"] == "extra_forbidden" else first["msg"]
-        message = message.removeprefix("Value error, ")
-        value = "" if first["type"] in ("extra_forbidden", "missing", "value_error") else f" (got {first['input']!r})"
-        more = f" (+{error.error_count() - 1} more)" if error.error_count() > 1 else ""
-        raise ConfigError(f"{where}: {key}: {message}{value}{more}") from None
+        unknown_first = sorted(error.errors(include_url=False), key=lambda one: one["type"] != "extra_forbidden")
+        told = [_told(one) for one in unknown_first]
+        more = f"; and {len(told) - TOLD} more" if len(told) > TOLD else ""
+        raise ConfigError(f"{where}: {'; '.join(told[:TOLD])}{more}") from None
+
+
+def _told(error: ErrorDetails) -> str:
+    key = ".".join(str(part) for part in error["loc"]) or "(top level)"
+    if error["type"] == "extra_forbidden":
+        return f"{key}: {_unknown(error['loc'])}"
+    value = "" if error["type"] in ("missing", "value_error") else f" (got {error['input']!r})"
+    return f"{key}: {error['msg'].removeprefix('Value error, ')}{value}"
 
 
 def _unknown(place: tuple[int | str, ...]) -> str:

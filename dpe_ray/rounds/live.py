@@ -1,8 +1,9 @@
-"""What a run says while a stage works: how far each quota cell is, and which calls hang."""
+"""What a run says while a stage works: how far each quota cell or a training is, and which calls hang."""
 
 import asyncio
+import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from dpe_ray.errors import DpeError
 from dpe_ray.ports import QuotaBook, QuotaState
 
 Notify = Callable[[str], None]
-QUOTAS_EVERY_S = 30.0
+LINES_EVERY_S = 30.0
 STALLS_EVERY_S = 10.0
 
 
@@ -34,25 +35,48 @@ async def repeating(tell: Callable[[], Awaitable[None]], every_s: float) -> Asyn
         await asyncio.gather(task, return_exceptions=True)
 
 
-class StallLines:
-    """Tells of calls that hang: the lines that workers add to a file, once each."""
+class NewLines:
+    """Whole lines that others add to a file, once each; what it holds already, an earlier run wrote."""
 
-    def __init__(self, path: Path, notify: Notify) -> None:
-        """What the file holds already was told by the run that wrote it."""
-        self._path, self._notify = path, notify
+    def __init__(self, path: Path) -> None:
+        self._path = path
         self._read = path.stat().st_size if path.exists() else 0
 
-    async def tell(self) -> None:
-        """Say what came since the last time."""
+    def take(self) -> list[str]:
+        """Lines that came since the last time."""
         if not self._path.exists():
-            return
+            return []
         with self._path.open("rb") as file:
             file.seek(self._read)
             came = file.read()
         whole = came[: came.rfind(b"\n") + 1]
         self._read += len(whole)
-        for line in whole.decode(errors="replace").splitlines():
+        return whole.decode(errors="replace").splitlines()
+
+
+class StallLines:
+    """Tells of calls that hang: the lines that workers add to a file."""
+
+    def __init__(self, path: Path, notify: Notify) -> None:
+        self._new, self._notify = NewLines(path), notify
+
+    async def tell(self) -> None:
+        """Say what came since the last time."""
+        for line in self._new.take():
             self._notify(f"stalled  {line}")
+
+
+class StepLines:
+    """Tells where a training stands: the last line that it added to its metrics.jsonl."""
+
+    def __init__(self, title: str, metrics: Path, notify: Notify, clock: Callable[[], float] = time.monotonic) -> None:
+        self._title, self._new, self._notify, self._clock = title, NewLines(metrics), notify, clock
+        self._began = clock()
+
+    async def tell(self) -> None:
+        """Say nothing when no step ended since the last time."""
+        if lines := self._new.take():
+            self._notify(f"{self._title} {self._clock() - self._began:6.1f} s  {trained(json.loads(lines[-1]))}")
 
 
 class QuotaLines:
@@ -87,6 +111,14 @@ class QuotaLines:
             here, tried, busy = state.accepted[cell], state.slots[cell], state.in_flight[cell]
             told = progress(here, state.quotas[cell], tried - here - busy, busy, state.spent[cell], rates[cell])
             self._notify(f"         {cell}: {told}")
+
+
+def trained(metrics: Mapping[str, float]) -> str:
+    """In words. Example: step 12, 28 to go, reward 0.71, 1.1 s a step, 1 min left."""
+    name = "reward" if "reward" in metrics else "loss"
+    left, seconds = metrics["steps_left"], metrics["step_time_s"]
+    pace = f"{seconds:.1f} s a step, {left * seconds / 60:.0f} min left"
+    return f"step {metrics['step']}, {left:.0f} to go, {name} {metrics[name]:.2f}, {pace}"
 
 
 def progress(accepted: int, wanted: int, rejected: int, in_flight: int, calls: int, per_minute: float) -> str:

@@ -11,7 +11,7 @@ from dpe_ray.grading.answering import answer_all
 from dpe_ray.grading.options import spread_answers
 from dpe_ray.ports import ChatDoor
 from dpe_ray.rounds.diagnosing import diagnose_policy
-from dpe_ray.rounds.live import QUOTAS_EVERY_S, Notify, QuotaLines, repeating
+from dpe_ray.rounds.live import LINES_EVERY_S, Notify, QuotaLines, StepLines, repeating
 from dpe_ray.rounds.machine import Machine, grant, spent_limit
 from dpe_ray.rounds.results import earlier_answers
 from dpe_ray.rounds.round import RoundStages
@@ -64,7 +64,7 @@ class _Bound:
         lines = QuotaLines(f"round {index}  supply     ", self._notify)
         order = [self._suppliers.make(name, policy, plan, index, lines) for name in self._config.supply.order]
         earlier = [sample_key(sample) for i in range(1, index) for sample in self._run.round(i).load_samples()]
-        async with repeating(lines.tell, QUOTAS_EVERY_S):
+        async with repeating(lines.tell, LINES_EVERY_S):
             supplied = await supply(plan, order, set(earlier))
         self._suppliers.close(supplied, index)
         return supplied
@@ -75,9 +75,11 @@ class _Bound:
         taken = {sample.id for sample in samples}
         left = [sample for sample in self._sets.support if sample.id not in taken]
         replay = select_probe(left, plan.replay, seed) if plan.replay else ()
-        out = str(self._run.round(index).path / "policy")
+        folder = self._run.round(index).path
         lessons = spread_answers([*samples, *replay])
-        trained = await self._machine.updater.finetune(policy, lessons, out=out, seed=seed)
+        lines = StepLines(f"round {index}  training   ", folder / "tracking" / "metrics.jsonl", self._notify)
+        async with repeating(lines.tell, LINES_EVERY_S):
+            trained = await self._machine.updater.finetune(policy, lessons, out=str(folder / "policy"), seed=seed)
         # the round's own number: after a rollback another candidate must not pass for the one that was rolled back
         return replace(trained, policy=replace(trained.policy, version=index))
 

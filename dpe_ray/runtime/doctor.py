@@ -61,7 +61,7 @@ def _run(yaml: Path, overrides: Sequence[str]) -> Iterator[Finding]:
         config = load_config(yaml, tuple(overrides))
         idle = keys_without_effect(config, written_keys(yaml, tuple(overrides)))
     except ConfigError as error:
-        yield Finding(str(yaml), str(error), ok=False)
+        yield Finding(str(yaml), str(error).removeprefix(f"{yaml}: "), ok=False)
         return
     joined = session.joins()
     yield Finding(str(yaml), f"{config.rounds} rounds, models {', '.join(config.models)}")

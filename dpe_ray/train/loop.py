@@ -76,6 +76,7 @@ def train(
             watch.lap("publish_s")
             metrics |= _pace(watch, metrics["completions/mean_length"] * share * settings.group_size)
             metrics |= efficiency(metrics["update_tflop"], watch.laps["update_s"], settings, trainer.policy, world)
+            metrics["steps_left"] = float(settings.steps - step - 1)
             progress = Progress(current, (*progress.metrics, metrics))
             folders.commit(progress)
             on_step(step + 1, metrics, groups)

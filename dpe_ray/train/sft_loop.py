@@ -66,6 +66,7 @@ def train(
             watch.lap("step_time_s")
             metrics |= watch.laps | {"tokens_per_s": metrics["num_tokens"] / watch.total}
             metrics |= efficiency(metrics["update_tflop"], watch.total, settings, loaded, world)
+            metrics["steps_left"] = float(steps - step - 1)
             metrics["num_tokens"] += progress.metrics[-1]["num_tokens"] if step else 0.0
             progress = Progress(policy, (*progress.metrics, metrics))
             if (step + 1) % settings.save_every == 0:

@@ -4,7 +4,8 @@
         return 1.0 if len(completion.token_ids) < 50 else 0.0
 
 It is called once per completion with carriers of `dpe_ray.types` and returns a finite number, 0-1 by custom. Whatever
-it does costs no more than that one score: it can raise, hang or end its process, and training goes on.
+it does costs no more than that one score: it can raise, hang or end its process, and training goes on. Only a function
+that gives no score at all for `GIVE_UP` completions, one after the other, ends it: nothing could be learned from it.
 """
 
 import logging
@@ -16,13 +17,15 @@ import weakref
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
-from dpe_ray.errors import ConfigError
+from dpe_ray.errors import ConfigError, TrainingError
 from dpe_ray.types import Completion, Sample
 
 log = logging.getLogger(__name__)
 
 START_LIMIT_S = 60.0
 """Of loading the file, with all that it imports."""
+GIVE_UP = 50
+"""Failures in a row: with the default time limit, a function that hangs costs eight minutes."""
 
 
 @dataclass(frozen=True)
@@ -44,14 +47,25 @@ class UserReward:
         self._address = address
         self._timeout_s = timeout_s
         self._told: set[str] = set()
+        self._failed = 0
+        """Calls in a row, up to the last one."""
         self._process: _Process | None = _Process(address, timeout_s)
 
     def __call__(self, sample: Sample, completion: Completion) -> float | RewardFailure:
-        """Score; the first failure of every kind is logged."""
+        """Score; the first failure of every kind is logged. Raises TrainingError after `GIVE_UP` of them in a row."""
         score = self._score(sample, completion)
-        if isinstance(score, RewardFailure) and score.kind not in self._told:
+        if not isinstance(score, RewardFailure):
+            self._failed = 0
+            return score
+        self._failed += 1
+        if score.kind not in self._told:
             self._told.add(score.kind)
             log.warning("reward %s: sample %s: %s; it counts 0", self._address, sample.id, score.reason)
+        if self._failed == GIVE_UP:
+            raise TrainingError(
+                f"train.reward: {self._address} gave no score for {GIVE_UP} completions in a row; the last time: "
+                f"{score.reason}; mend it and run the same command again"
+            )
         return score
 
     def close(self) -> None:

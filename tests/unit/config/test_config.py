@@ -232,6 +232,17 @@ def test_a_misspelt_name_is_told_with_what_was_meant(tmp_path: Path, tree: dict[
         load(tmp_path, **tree)
 
 
+def test_all_mistakes_of_a_file_are_told_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as error:
+        load(tmp_path, train={"steps": 0, "lr": "fast"}, rounds=-1, bdget=3)
+    told = str(error.value).partition(".yaml: ")[2].split("; ")
+    assert told[:2] == ["bdget: no such key", "did you mean budget?"]
+    assert [line.partition(":")[0] for line in told[2:]] == ["rounds", "train.steps", "train.lr"]
+    wrong = dict.fromkeys(("steps", "lr", "kl", "max_tokens", "lora_rank", "micro_batch", "warmup"), -1)
+    with pytest.raises(ConfigError, match=r"; and 2 more$"):
+        load(tmp_path, train=wrong)
+
+
 def test_a_key_that_stands_twice_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="rounds stands twice"):
         load_config(write(tmp_path, yaml.safe_dump(SMALLEST) + "rounds: 1\nrounds: 2\n"))

@@ -1,9 +1,10 @@
 """A long stage says where it stands, cell by cell, and which calls hang."""
 
 import asyncio
+import json
 
 from dpe_ray.errors import ClusterError
-from dpe_ray.rounds.live import QuotaLines, StallLines, repeating
+from dpe_ray.rounds.live import QuotaLines, StallLines, StepLines, repeating
 from dpe_ray.supply.quota_book import Quotas
 
 
@@ -78,6 +79,29 @@ async def test_whole_lines_of_stalls_are_told_once(tmp_path):
     await stalls.tell()
     await stalls.tell()
     assert told == ["stalled  models.teacher: hangs", "stalled  models.judge: hangs"]
+
+
+async def test_the_last_step_of_a_training_is_told_when_one_came(tmp_path):
+    told, clock, path = [], Clock(), tmp_path / "metrics.jsonl"
+    step = {"step": 1, "steps_left": 79.0, "reward": 0.5, "loss": 0.1, "step_time_s": 1.5}
+    path.write_text(json.dumps(step) + "\n")
+    steps = StepLines("round 1  training   ", path, told.append, clock)
+    await steps.tell()
+    assert told == [], "that one was an earlier run's"
+    with path.open("a") as file:
+        for n in (2, 3):
+            file.write(json.dumps(step | {"step": n, "steps_left": 80.0 - n}) + "\n")
+        file.write('{"step": 4')
+    clock.now += 30
+    await steps.tell()
+    await steps.tell()
+    line = "step 3, 77 to go, reward 0.50, 1.5 s a step, 2 min left"
+    assert told == [f"round 1  training      30.0 s  {line}"]
+    with path.open("a") as file:
+        file.write("}\n")
+        file.write(json.dumps({"step": 5, "steps_left": 0.0, "loss": 0.25, "step_time_s": 0.1}) + "\n")
+    await steps.tell()
+    assert told[1].endswith("step 5, 0 to go, loss 0.25, 0.1 s a step, 0 min left")
 
 
 async def test_telling_goes_on_while_the_block_runs_and_ends_with_it():

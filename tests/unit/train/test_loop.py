@@ -96,6 +96,7 @@ def test_metrics_have_their_names_and_are_finite(student: PolicyRef, tmp_path: P
         "clip_ratio_dual",
         "logprob_gap",
         "learning_rate",
+        "steps_left",
         "update_tflop",
         "peak_memory_gb",
         "rollout_ratio_truncated",

@@ -57,6 +57,7 @@ def test_metrics_have_trls_names_and_are_finite(student: PolicyRef, tmp_path: Pa
         "grad_norm",
         "num_tokens",
         "rationale_share",
+        "steps_left",
         "update_tflop",
         "peak_memory_gb",
         "step_time_s",

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from train_support import make_prompt
 
-from dpe_ray.errors import ConfigError
-from dpe_ray.train.user_reward import RewardFailure, UserReward, check_reward
+from dpe_ray.errors import ConfigError, TrainingError
+from dpe_ray.train.user_reward import GIVE_UP, RewardFailure, UserReward, check_reward
 from dpe_ray.types import Completion, Sample
 
 OWN = """
@@ -138,6 +138,15 @@ def test_what_cannot_be_loaded_is_refused_with_what_to_mend(
         check_reward(f"{file}:{name}")
     assert str(refused.value).startswith("train.reward: ")
     assert "\n" not in str(refused.value)
+
+
+def test_only_failures_one_after_the_other_end_the_training(own: Path, sample: Sample) -> None:
+    reward = UserReward(f"{own}:moody", 10.0)
+    failing = [Completion("raise")] * (GIVE_UP - 1)
+    for completion in [*failing, Completion("fine"), *failing]:
+        reward(sample, completion)
+    with pytest.raises(TrainingError, match=rf"own.py:moody gave no score for {GIVE_UP} completions.*two lines"):
+        reward(sample, Completion("raise"))
 
 
 def test_its_process_ends_with_it(own: Path, sample: Sample) -> None:
