@@ -12,6 +12,7 @@ import argparse
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from math import isqrt
 from pathlib import Path
 from random import Random
@@ -45,13 +46,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--grid", action="store_true")
     parser.add_argument("--pairs", type=int, default=0, help="12 for the micro configuration, 3 for a cell of the grid")
-    parser.add_argument("--max-tokens", type=int, default=32_768, help="largest G (P + R) of the grid")
+    parser.add_argument("--tokens", type=int, nargs=2, default=(1, 32_768), help="least and most G (P + R) of the grid")
+    parser.add_argument("--out", default="", help="name of the results; made from the mode when left out")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     torch.set_num_threads(1)
     rows: list[dict[str, Any]] = []
-    name = "shared_prefix_grid" if args.grid else "shared_prefix"
-    cells = grid(args.pairs or 3, args.max_tokens, args.seed) if args.grid else [micro(args.pairs or 12, args.seed)]
+    name = args.out or ("shared_prefix_grid" if args.grid else "shared_prefix")
+    cells = grid(args.pairs or 3, args.tokens, args.seed) if args.grid else [micro(args.pairs or 12, args.seed)]
     for row in cells:
         rows.append(row)
         print(" ".join(f"{key} {value:.4g}" for key, value in row.items()), flush=True)
@@ -76,10 +78,12 @@ def micro(pairs: int, seed: int) -> dict[str, Any]:
     return told(mean_prompt, mean_response, MICRO.group_size, seconds)
 
 
-def grid(pairs: int, max_tokens: int, seed: int) -> Iterator[dict[str, Any]]:
+def grid(pairs: int, tokens: tuple[int, int], seed: int) -> Iterator[dict[str, Any]]:
     """Updates of every weight, one forward and backward per group, without a reference."""
-    cells = [(p, r, g) for p in LENGTHS["P"] for r in LENGTHS["R"] for g in LENGTHS["G"] if g * (p + r) <= max_tokens]
-    for prompt, response, group in cells:
+    least, most = tokens
+    for prompt, response, group in product(*LENGTHS.values()):
+        if not least <= group * (prompt + response) <= most:
+            continue
         groups = random_groups(prompt, response, group, max(1, min(8, 4096 // (group * (prompt + response)))), seed)
         settings = GrpoSettings(tuning="full", lr=1e-6, kl=0.0, micro_batch=len(groups) * group)
         trainers = [GrpoTrainer(qwen(prompt, seed), replace(settings, shared_prefix=form)) for form in FORMS]
