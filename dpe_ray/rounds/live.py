@@ -36,11 +36,11 @@ async def repeating(tell: Callable[[], Awaitable[None]], every_s: float) -> Asyn
 
 
 class NewLines:
-    """Whole lines that others add to a file, once each; what it holds already, an earlier run wrote."""
+    """Whole lines that others add to a file, once each."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._read = path.stat().st_size if path.exists() else 0
+    def __init__(self, path: Path, *, behind: int) -> None:
+        """The first `behind` bytes are left out."""
+        self._path, self._read = path, behind
 
     def take(self) -> list[str]:
         """Lines that came since the last time."""
@@ -58,7 +58,7 @@ class StallLines:
     """Tells of calls that hang: the lines that workers add to a file."""
 
     def __init__(self, path: Path, notify: Notify) -> None:
-        self._new, self._notify = NewLines(path), notify
+        self._new, self._notify = NewLines(path, behind=_size(path)), notify
 
     async def tell(self) -> None:
         """Say what came since the last time."""
@@ -70,8 +70,8 @@ class StepLines:
     """Tells where a training stands: the last line that it added to its metrics.jsonl."""
 
     def __init__(self, title: str, metrics: Path, notify: Notify, clock: Callable[[], float] = time.monotonic) -> None:
-        self._title, self._new, self._notify, self._clock = title, NewLines(metrics), notify, clock
-        self._began = clock()
+        self._title, self._notify, self._clock = title, notify, clock
+        self._new, self._began = NewLines(metrics, behind=_size(metrics)), clock()
 
     async def tell(self) -> None:
         """Say nothing when no step ended since the last time."""
@@ -111,6 +111,17 @@ class QuotaLines:
             here, tried, busy = state.accepted[cell], state.slots[cell], state.in_flight[cell]
             told = progress(here, state.quotas[cell], tried - here - busy, busy, state.spent[cell], rates[cell])
             self._notify(f"         {cell}: {told}")
+
+
+def _size(path: Path) -> int:
+    """Bytes that an earlier run wrote."""
+    return path.stat().st_size if path.exists() else 0
+
+
+def last_step(metrics: Path) -> str:
+    """The last step in a training's metrics.jsonl, in words; empty where there is none."""
+    lines = NewLines(metrics, behind=0).take()
+    return trained(json.loads(lines[-1])) if lines else ""
 
 
 def trained(metrics: Mapping[str, float]) -> str:

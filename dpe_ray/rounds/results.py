@@ -1,13 +1,13 @@
 """The results of one round, typed: how each stage's product is kept in the round's folder and loaded again."""
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from dpe_ray.models.price import Price
 from dpe_ray.rounds.ledger import read_calls, round_cost, write_ledger
-from dpe_ray.rounds.live import Notify
+from dpe_ray.rounds.live import Notify, last_step
 from dpe_ray.rounds.record import RoundRecord
 from dpe_ray.rounds.store import RunFolder, Stage, StageFolder
 from dpe_ray.supply.supplier import Supplied
@@ -39,10 +39,20 @@ class RoundResults:
         if not done:
             write_ledger(self._run.path)
         seconds = self.folder.seconds()[stage.name]
-        self._notify(
-            f"round {self._index}  {stage.name:<11}{'loaded' if done else f'{seconds:6.1f} s'}  {told(result)}"
-        )
+        self._notify(_line(self._index, stage.name, "loaded" if done else f"{seconds:6.1f} s", told(result)))
         return result
+
+    def lines(self) -> Iterator[str]:
+        """What the run said of every stage that is done, and of a training that is not its last step."""
+        seconds = self.folder.seconds()
+        known: dict[str, Stage[Any]] = {
+            stage.name: stage for stage in (self.diagnosis, self.plan, self.supply, self.training, self.comparison)
+        }
+        for name, took in seconds.items():
+            words = told(known[name].load()) if name in known else ""
+            yield _line(self._index, name, f"{took:6.1f} s", words)
+        if "supply" in seconds and "training" not in seconds and (step := last_step(self.folder.steps)):
+            yield _line(self._index, "training", "", step)
 
     def close(self, record: RoundRecord) -> RoundRecord:
         """Add seconds and cost, write record.json."""
@@ -82,6 +92,10 @@ class RoundResults:
     def _load_supplied(self) -> Supplied:
         counts = self.folder.load_json("supply", Supplied)
         return replace(counts, samples=self.folder.load_samples(), rejections=self.folder.load_rejected())
+
+
+def _line(index: int, stage: str, took: str, words: str) -> str:
+    return f"round {index}  {stage:<11}{took:8}  {words}".rstrip()
 
 
 def json_stage(folder: StageFolder, name: str, kind: type[T]) -> Stage[T]:

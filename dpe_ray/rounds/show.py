@@ -5,14 +5,16 @@ from typing import Any
 
 from rich.table import Table
 
+from dpe_ray.rounds.results import RoundResults
 from dpe_ray.rounds.spending import in_words
 from dpe_ray.rounds.store import RunFolder
 
 
 def told(run: RunFolder) -> Iterator[Table | str]:
-    """One table of the rounds, one of the suites by category, what it took, and what stopped it."""
+    """One table of the rounds, one of the suites by category, the open round, what it took, and what stopped it."""
     summary = run.summary()
     yield _rounds(summary)
+    yield from RoundResults(run, len(summary["rounds"]) + 1, {}, {}, notify=lambda line: None).lines()
     if summary["base"] and summary["final"]:
         yield _final(summary["base"], summary["final"])
     cost = summary["cost"]

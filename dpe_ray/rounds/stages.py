@@ -75,11 +75,11 @@ class _Bound:
         taken = {sample.id for sample in samples}
         left = [sample for sample in self._sets.support if sample.id not in taken]
         replay = select_probe(left, plan.replay, seed) if plan.replay else ()
-        folder = self._run.round(index).path
+        folder = self._run.round(index)
         lessons = spread_answers([*samples, *replay])
-        lines = StepLines(f"round {index}  training   ", folder / "tracking" / "metrics.jsonl", self._notify)
+        lines = StepLines(f"round {index}  training   ", folder.steps, self._notify)
         async with repeating(lines.tell, LINES_EVERY_S):
-            trained = await self._machine.updater.finetune(policy, lessons, out=str(folder / "policy"), seed=seed)
+            trained = await self._machine.updater.finetune(policy, lessons, out=str(folder.path / "policy"), seed=seed)
         # the round's own number: after a rollback another candidate must not pass for the one that was rolled back
         return replace(trained, policy=replace(trained.policy, version=index))
 

@@ -168,6 +168,8 @@ class StageFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.steps = path / "tracking" / "metrics.jsonl"
+        """One line a training step, written by the training itself."""
 
     async def step(self, stage: Stage[T], produce: Callable[[], Awaitable[T] | T]) -> T:
         """Load the stage when it is done, else run it, keep its result and note its wall seconds."""

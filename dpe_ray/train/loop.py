@@ -62,21 +62,20 @@ def train(
         if settings.rollouts_ahead and progress.metrics:
             _begin_again(rolling, publish, folders.before(progress), len(progress.metrics))
         publish(progress.policy)
-
         for step in range(len(progress.metrics), settings.steps):
             watch = Stopwatch()
-            groups = rolling.take(step, progress.policy.version)
+            taken = rolling.take(step, progress.policy.version)
             rolling.begin(step + 1, progress.policy.version)
-            groups = scored(groups, rubric, settings.permute_rewards, child_seed(seed, step))
+            groups = scored(taken, rubric, settings.permute_rewards, child_seed(seed, step))
             watch.lap("rollout_s")
             metrics = rollout_metrics(groups, list(rubric.weights), world, settings.device) | trainer.step(groups)
             watch.lap("update_s")
             current = folders.write(step + 1)
             publish(current)
             watch.lap("publish_s")
-            metrics |= _pace(watch, metrics["completions/mean_length"] * share * settings.group_size)
+            tokens = metrics["completions/mean_length"] * share * settings.group_size
+            metrics |= _pace(watch, tokens, settings.steps - step - 1)
             metrics |= efficiency(metrics["update_tflop"], watch.laps["update_s"], settings, trainer.policy, world)
-            metrics["steps_left"] = float(settings.steps - step - 1)
             progress = Progress(current, (*progress.metrics, metrics))
             folders.commit(progress)
             on_step(step + 1, metrics, groups)
@@ -156,8 +155,9 @@ class Stopwatch:
         return sum(self.laps.values())
 
 
-def _pace(watch: Stopwatch, tokens: float) -> Metrics:
-    return watch.laps | {"step_time_s": watch.total, "tokens_per_s": tokens / watch.total}
+def _pace(watch: Stopwatch, tokens: float, left: int) -> Metrics:
+    pace = {"step_time_s": watch.total, "tokens_per_s": tokens / watch.total}
+    return watch.laps | pace | {"steps_left": float(left)}
 
 
 @lru_cache(maxsize=2)

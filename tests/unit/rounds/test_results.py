@@ -11,7 +11,7 @@ from dpe_ray.rounds.stages import make_stages
 from dpe_ray.rounds.store import RunFolder
 from dpe_ray.supply.quota_book import Quotas
 from dpe_ray.supply.supplier import Supplied
-from dpe_ray.types import Difficulty, PolicyRef, Provenance, Rejection
+from dpe_ray.types import Difficulty, PolicyRef, Provenance, Rejection, TrainResult
 
 
 def closed_round(run: RunFolder, index: int, kept: dict[str, int], missed: dict[str, int], source: str) -> None:
@@ -80,3 +80,21 @@ async def test_the_diagnosis_merges_names_by_the_embeddings_that_the_config_name
     diagnosis, _ = await make_stages(config, run, sets, machine).diagnose(PolicyRef("base"), 1)
     assert opened == ["e5"]
     assert len(diagnosis.cells) == 2, "all names of a category mean the same to this embedder"
+
+
+def test_an_open_round_is_told_stage_by_stage_down_to_the_last_step_of_its_training(tmp_path):
+    run = RunFolder(tmp_path)
+    closed_round(run, 1, {"map/roads": 2}, {"map/roads": 1}, "generated")
+    results = RoundResults(run, 1, {}, {}, print)
+    assert list(results.lines()) == [], "a stage that has no seconds is not done"
+    run.round(1).note({"supply": 12.0})
+    supply = "round 1  supply       12.0 s  2 accepted of 0 proposed, most refused by leak (1), no_open_cell (1)"
+    assert [line.replace("pass_rate (1), ", "").replace(", pass_rate (1)", "") for line in results.lines()] == [supply]
+    run.round(1).steps.parent.mkdir(parents=True)
+    steps = [{"step": n, "steps_left": 9 - n, "reward": n / 10, "step_time_s": 20.0} for n in (1, 2, 3)]
+    run.round(1).steps.write_text("\n".join(map(json.dumps, steps)))
+    step = "step 2, 7 to go, reward 0.20, 20.0 s a step, 2 min left"
+    assert list(results.lines())[1] == f"round 1  training   {'':10}{step}"
+    results.training.save(TrainResult(PolicyRef("p"), 3, ({"reward": 0.1}, {"reward": 0.4})))
+    run.round(1).note({"supply": 12.0, "training": 60.0})
+    assert list(results.lines())[1] == "round 1  training     60.0 s  3 steps, reward 0.10 -> 0.40"
