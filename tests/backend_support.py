@@ -182,7 +182,7 @@ def _on_rank(rank: int, works: dict[str, Work], student: PolicyRef, folder: Path
     os.environ["LOCAL_RANK"] = str(rank)
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
     with small_chunks():
-        results = {name: work(student, folder / name, distributed_world()) for name, work in works.items()}
+        results = {name: work(student, folder / name, distributed_world("cpu")) for name, work in works.items()}
     torch.save(results, folder / f"{rank}.pt")
     torch.distributed.destroy_process_group()
 

@@ -143,7 +143,8 @@ def train_on_worker(config: dict[str, Any]) -> TrainResult:
     work: TrainWork = config["work"]
     torch.set_num_threads(work.torch_threads)
     logging.disable_progress_bar()  # a bar per saved step would fill the driver's console
-    world = distributed_world()
+    device = str(get_device())
+    world = distributed_world(device)
     with closing(Tracking(work.tracking) if world.rank == 0 else Untold()) as tracking:
 
         def on_step(step: int, metrics: Metrics, groups: Sequence[RolloutGroup]) -> None:
@@ -154,7 +155,7 @@ def train_on_worker(config: dict[str, Any]) -> TrainResult:
             work.policy,
             work.prompts,
             work.open_pool(),
-            work.settings.on(str(get_device())),
+            work.settings.on(device),
             out=work.out,
             seed=work.seed,
             world=world,

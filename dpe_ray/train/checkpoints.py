@@ -2,7 +2,7 @@
 
     OUT/steps/step-00003/...        the policy as engines load it, where rollouts are taken from it
     OUT/steps/step-00003/state.pt   written last: weights, optimiser and metrics to go on from
-    OUT/...                        at the end; the steps are gone then
+    OUT/...                         at the end; `ending` removes the steps then
 
 The place must be seen by every rank and every engine. Nothing of a state belongs to a rank or to a way of sharding, so
 any number of ranks goes on from it: weights and moments are whole, and the order of prompts, rollouts and all that is
@@ -20,6 +20,7 @@ import torch
 
 from dpe_ray.models.policy import LoadedPolicy, save_policy, saved_tensors
 from dpe_ray.train.backends.port import Backend
+from dpe_ray.train.ending import STEPS
 from dpe_ray.train.metrics import Metrics
 from dpe_ray.train.world import World
 from dpe_ray.types import PolicyRef
@@ -79,7 +80,8 @@ class StepFolders:
     def resume(self) -> Progress:
         """Load the last finished step into the trainer; the start when there is none."""
         for file in self._world.collect([str(file) for file in self._states()])[0]:  # what rank 0 sees counts
-            state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+            # mapped: the ranks of a node share one copy of what they take their parts from
+            state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
             if state["key"] == self._key:
                 self._trainer.load_state(state["trainer"])
                 return Progress(self.policy_of(len(state["metrics"])), tuple(state["metrics"]))
@@ -117,22 +119,17 @@ class StepFolders:
         self._wait()
         self._save(self._out)
 
-    def remove_steps(self) -> None:
-        """Remove the folders of the steps; nothing may serve from them any more."""
-        if self._world.rank == 0:
-            shutil.rmtree(self._out / "steps", ignore_errors=True)
-
     @property
     def final(self) -> PolicyRef:
         """The policy at `out`: one version above the start."""
         return self._at(self._out, self._start.version + 1)
 
     def _folder(self, step: int) -> Path:
-        return self._out / "steps" / f"step-{step:05d}"
+        return self._out / STEPS / f"step-{step:05d}"
 
     def _states(self) -> list[Path]:
         """Latest first."""
-        return sorted(self._out.glob(f"steps/step-*/{STATE}"), reverse=True)
+        return sorted(self._out.glob(f"{STEPS}/step-*/{STATE}"), reverse=True)
 
     def _wait(self) -> None:
         """Return when the last state is on disk; raises what went wrong with it."""

@@ -40,7 +40,7 @@ def efficiency(
     device = settings.device
     peak = settings.peak_tflops or peak_tflops(device, policy.model.dtype)
     mfu = {"mfu": tflop / (seconds * world.size * peak)} if peak else {}
-    return mfu | {"peak_memory_gb": world.largest(_peak_bytes(device), device=device) / 1e9}
+    return mfu | {"peak_memory_gb": world.largest(_peak_bytes(device)) / 1e9}
 
 
 def _peak_bytes(device: str) -> int:

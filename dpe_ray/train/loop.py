@@ -3,7 +3,6 @@
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from functools import lru_cache, partial
 
 import torch
@@ -16,12 +15,13 @@ from dpe_ray.train.ahead import Rollouts
 from dpe_ray.train.batching import permute_rewards
 from dpe_ray.train.checkpoints import Progress, StepFolders
 from dpe_ray.train.efficiency import efficiency
+from dpe_ray.train.ending import training_key
 from dpe_ray.train.metrics import Metrics, OnStep, ignore_step, rollout_metrics
 from dpe_ray.train.reward import PARTS, Part, Rubric, rubric_of
 from dpe_ray.train.settings import GrpoSettings, PolicySettings, SftSettings
 from dpe_ray.train.trainer import GrpoTrainer
 from dpe_ray.train.world import World
-from dpe_ray.types import PolicyRef, Prompt, RolloutGroup, TrainResult, content_id
+from dpe_ray.types import PolicyRef, Prompt, RolloutGroup, TrainResult
 
 
 def train(
@@ -38,9 +38,10 @@ def train(
 ) -> TrainResult:
     """Train on `prompts` and leave a Hugging Face or PEFT directory at `out`, which all ranks and engines must see.
 
-    Every rank calls this with the same arguments but its own `world`; rank 0 writes and publishes. A run that was
-    killed goes on from its last finished step when called again with the same arguments. `parts` are the rewards that
-    `settings.reward` weights; `on_step` gets, on every rank, the number of finished steps and the last one's metrics.
+    The folders of its steps stay below it, for `methods.finetune` to remove. Every rank calls this with the same
+    arguments but its own `world`; rank 0 writes and publishes. A run that was killed goes on from its last finished
+    step when called again with the same arguments. `parts` are the rewards that `settings.reward` weights; `on_step`
+    gets, on every rank, the number of finished steps and the last one's metrics.
     Raises TrainingError: no prompts, fewer prompts in a step than ranks, a processor that does not fit its model,
     rollouts of another policy than was published, a loss that is not finite.
     """
@@ -49,14 +50,14 @@ def train(
     share = min(settings.prompts_per_step, len(prompts))
     _check(share, world)
     trainer = _trainer(policy, prompts, settings, seed, world)
-    key = content_id([(p.sample.id, p.text) for p in prompts], asdict(policy), asdict(settings), seed)
+    key = training_key(policy, prompts, settings, seed)
 
     def groups_of(step: int, version: int) -> list[RolloutGroup]:
         batch = world.share([prompts[index] for index in chosen(len(prompts), share, step, seed)])
         return roll_out(pool, batch, settings, version, child_seed(seed, step, world.rank))
 
     rolling = Rollouts(groups_of, settings.steps, settings.rollouts_ahead)
-    publish = partial(_publish, pool, rolling, world, settings.device)
+    publish = partial(_publish, pool, rolling, world)
     with StepFolders(out, key, policy, trainer, settings.tuning, world) as folders, rolling:
         progress = folders.resume()
         if settings.rollouts_ahead and progress.metrics:
@@ -68,7 +69,7 @@ def train(
             rolling.begin(step + 1, progress.policy.version)
             groups = scored(taken, rubric, settings.permute_rewards, child_seed(seed, step))
             watch.lap("rollout_s")
-            metrics = rollout_metrics(groups, list(rubric.weights), world, settings.device) | trainer.step(groups)
+            metrics = rollout_metrics(groups, list(rubric.weights), world) | trainer.step(groups)
             watch.lap("update_s")
             current = folders.write(step + 1)
             publish(current)
@@ -82,7 +83,6 @@ def train(
 
         folders.finish()
         publish(folders.final)
-        folders.remove_steps()
     return TrainResult(folders.final, settings.steps, progress.metrics)
 
 
@@ -189,10 +189,10 @@ def _begin_again(rolling: Rollouts, publish: Callable[[PolicyRef], None], before
     rolling.begin(step, before.version)
 
 
-def _publish(pool: RolloutPool, rolling: Rollouts, world: World, device: str, policy: PolicyRef) -> None:
+def _publish(pool: RolloutPool, rolling: Rollouts, world: World, policy: PolicyRef) -> None:
     """Rank 0 publishes when nobody rolls out any more; the others go on when it has."""
     rolling.settle()
-    world.wait(device)
+    world.wait()
     if world.rank == 0:
         pool.publish(policy)
-    world.wait(device)
+    world.wait()

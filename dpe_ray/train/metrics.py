@@ -16,7 +16,7 @@ def ignore_step(step: int, metrics: Metrics, groups: Sequence[RolloutGroup]) -> 
     """An `OnStep` that does nothing."""
 
 
-def rollout_metrics(groups: Sequence[RolloutGroup], parts: Sequence[str], world: World, device: str) -> Metrics:
+def rollout_metrics(groups: Sequence[RolloutGroup], parts: Sequence[str], world: World) -> Metrics:
     """Means over rollouts or groups of all ranks; every rank has at least one group.
 
     reward_std is the mean standard deviation within groups, frac_reward_zero_std the share of groups that teach
@@ -35,9 +35,9 @@ def rollout_metrics(groups: Sequence[RolloutGroup], parts: Sequence[str], world:
     }
     finished = [len(rollout.completion.token_ids) for rollout in rollouts if rollout.completion.finished]
     columns["completions/mean_terminated_length"] = finished
-    sums = world.total(*(float(sum(column)) for column in columns.values()), device=device)
-    counts = world.total(*(float(len(column)) for column in columns.values()), device=device)
+    sums = world.total(*(float(sum(column)) for column in columns.values()))
+    counts = world.total(*(float(len(column)) for column in columns.values()))
     means = {name: total / max(count, 1.0) for name, total, count in zip(columns, sums, counts, strict=True)}
-    longest = world.largest(max(len(rollout.completion.token_ids) for rollout in rollouts), device=device)
-    (errors,) = world.total(sum(len(rollout.reward_errors) for rollout in rollouts), device=device)
+    longest = world.largest(max(len(rollout.completion.token_ids) for rollout in rollouts))
+    (errors,) = world.total(sum(len(rollout.reward_errors) for rollout in rollouts))
     return means | {"completions/max_length": float(longest), "reward_errors": errors}

@@ -49,7 +49,7 @@ def with_rationales(
         return list(prompts)
     work = iter(()) if world.rank or file.exists() else _sample(policy, prompts, pool, settings, wanted, file, seed)
     # One meeting of the ranks per call of the pool: a rank that waited for all of them would be taken for dead.
-    while world.largest(int(next(work, False)), device=settings.device):
+    while world.largest(int(next(work, False))):
         continue
     rationales: dict[str, str] = json.loads(file.read_text(encoding="utf-8"))
     if len(rationales) < wanted:

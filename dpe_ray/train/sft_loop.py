@@ -4,7 +4,6 @@ import logging
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 from dpe_ray.errors import PoolError, TrainingError
@@ -12,6 +11,7 @@ from dpe_ray.models.policy import LoadedPolicy, answer_ids
 from dpe_ray.ports import RolloutPool
 from dpe_ray.train.checkpoints import Progress, StepFolders
 from dpe_ray.train.efficiency import efficiency
+from dpe_ray.train.ending import STEPS, training_key
 from dpe_ray.train.image_tokens import require_features
 from dpe_ray.train.loop import Stopwatch, chosen, trainable
 from dpe_ray.train.metrics import OnStep, ignore_step
@@ -21,7 +21,7 @@ from dpe_ray.train.settings import SftSettings
 from dpe_ray.train.sft_trainer import SftTrainer
 from dpe_ray.train.targets import completion_text
 from dpe_ray.train.world import World
-from dpe_ray.types import PolicyRef, Prompt, TrainResult, content_id
+from dpe_ray.types import PolicyRef, Prompt, TrainResult
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ def train(
     world: World | None = None,
     on_step: OnStep = ignore_step,
 ) -> TrainResult:
-    """Train on the completions of the prompts' samples; leaves a Hugging Face or PEFT directory at `out`.
+    """Train on the completions of the prompts' samples; leaves the policy and its steps as `loop.train` does.
 
     Every rank calls this with the same arguments but its own `world`; rank 0 writes. The pool is asked only for the
     rationales that `settings.rationale_share` wants. A run that was killed goes on from its last checkpoint when called
@@ -47,9 +47,8 @@ def train(
     metrics. Raises TrainingError: no prompts, none that fits the model, a loss that is not finite.
     """
     world = world or World()
-    asked = [(p.sample.id, p.sample.rationale, p.text) for p in prompts]
-    key = content_id(asked, asdict(policy), asdict(settings), seed)
-    file = Path(out) / "steps" / f"rationales-{key}.json"
+    key = training_key(policy, prompts, settings, seed)
+    file = Path(out) / STEPS / f"rationales-{key}.json"
     complete = with_rationales(policy, prompts, pool, settings, file=file, seed=seed, world=world)
     loaded = trainable(policy, settings, seed)
     fits, refused = fitting(complete, loaded, settings, world)
@@ -74,8 +73,7 @@ def train(
             on_step(step + 1, metrics, ())
 
         folders.finish()
-        folders.remove_steps()
-    world.wait(settings.device)
+    world.wait()
     return TrainResult(folders.final, steps, progress.metrics, refused)
 
 
@@ -97,7 +95,7 @@ def fitting(
     codes = [0.0] * len(prompts)
     for index in range(world.rank, len(prompts), world.size):
         codes[index] = _REASONS.index(_refusal(prompts[index], policy, settings.max_length))
-    reasons = [_REASONS[int(code)] for code in world.total(*codes, device=settings.device)]
+    reasons = [_REASONS[int(code)] for code in world.total(*codes)]
     kept = [prompt for prompt, reason in zip(prompts, reasons, strict=True) if not reason]
     refused = Counter(reason for reason in reasons if reason)
     if not kept:

@@ -64,12 +64,12 @@ class SftTrainer:
         self._module.prompts.forget()
         batches = self._micro_batches(prompts, spare)
         local = sum(float(_counted(batch).sum()) for batch in batches)
-        (tokens,) = self.world.total(local, device=self.settings.device)
+        (tokens,) = self.world.total(local)
         sums: Counter[str] = Counter(sequences=len(prompts), rationales=sum(map(has_rationale, prompts)))
         for batch in batches:
             sums.update(self._backward(batch, tokens, last=batch is batches[-1]))
         names = sorted(sums)
-        totals = self.world.total(*(float(sums[name]) for name in names), device=self.settings.device)
+        totals = self.world.total(*(float(sums[name]) for name in names))
         summed = dict(zip(names, totals, strict=True))
         rate = self._schedule.rate
         norm = self.backend.step(summed["loss"])

@@ -108,7 +108,7 @@ class GrpoTrainer:
         `sequences` are those of all ranks, with those that are left out as truncated.
         """
         settings = self.settings
-        (tokens,) = self.world.total(sum(map(_tokens, batches)), device=settings.device)
+        (tokens,) = self.world.total(sum(map(_tokens, batches)))
         if not tokens:
             return {}
         share = denominator(settings.loss_mean, sequences, tokens, settings.max_tokens)
@@ -116,9 +116,7 @@ class GrpoTrainer:
         for batch, old_logprobs in zip(batches, old, strict=True):
             sums.update(self._backward(batch, old_logprobs, share, last=batch is batches[-1]))
         names = sorted(sums)
-        totals = dict(
-            zip(names, self.world.total(*(sums[name] for name in names), device=settings.device), strict=True)
-        )
+        totals = dict(zip(names, self.world.total(*(sums[name] for name in names)), strict=True))
         norm = self.backend.step(totals["loss"])
         return totals | {"grad_norm": norm, "updates": 1.0}
 

@@ -30,6 +30,8 @@ class World:
     """Replaces the tensor by its sum over all ranks; returns on every rank only when all have called it."""
     collect: Callable[[list[Any]], list[list[Any]]] = _own
     """A list of every rank's list, by rank, on every rank; what is in them pickles."""
+    device: str = "cpu"
+    """Where this rank's sums lie: NCCL adds nothing that is on CPUs."""
 
     def share(self, items: Sequence[Item]) -> Sequence[Item]:
         """What this rank does of a list that every rank has."""
@@ -40,26 +42,26 @@ class World:
         rows = zip_longest(*([[item] for item in part] for part in self.collect(list(items))), fillvalue=[])
         return list(chain.from_iterable(chain.from_iterable(rows)))
 
-    def total(self, *values: float, device: str = "cpu") -> list[float]:
+    def total(self, *values: float) -> list[float]:
         """Each value summed over all ranks."""
-        tensor = torch.tensor(values, dtype=torch.float64, device=device)
+        tensor = torch.tensor(values, dtype=torch.float64, device=self.device)
         self.add(tensor)
         return tensor.tolist()
 
-    def largest(self, value: int, device: str = "cpu") -> int:
+    def largest(self, value: int) -> int:
         """Find the largest value of any rank."""
         per_rank = [0.0] * self.size
         per_rank[self.rank] = float(value)
-        return int(max(self.total(*per_rank, device=device)))
+        return int(max(self.total(*per_rank)))
 
-    def wait(self, device: str = "cpu") -> None:
+    def wait(self) -> None:
         """Return when every rank has arrived."""
-        self.total(0.0, device=device)
+        self.total(0.0)
 
 
-def distributed_world() -> World:
-    """Describe the process group that torch.distributed has already joined."""
-    return World(torch.distributed.get_rank(), torch.distributed.get_world_size(), _add, _collect)
+def distributed_world(device: str) -> World:
+    """Describe the process group that torch.distributed has already joined; `device` is this rank's."""
+    return World(torch.distributed.get_rank(), torch.distributed.get_world_size(), _add, _collect, device)
 
 
 def _collect(items: list[Any]) -> list[list[Any]]:

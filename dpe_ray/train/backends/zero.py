@@ -30,7 +30,7 @@ class Zero:
         self._deepspeed = _import_deepspeed(device)
         self.weights: Weights = trainable_weights(scorer)
         self.optimizer = rule.optimizer(self.weights)
-        scorer.agree = lambda count: world.largest(count, device=device)
+        scorer.agree = lambda count: world.largest(count)
         self._engine, *_ = self._deepspeed.initialize(
             model=TensorsOut(scorer),
             optimizer=self.optimizer,

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
@@ -77,3 +78,11 @@ def test_what_the_ranks_share_is_rejoined_in_its_order(items: list[int], size: i
     shares = [list(World(rank, size).share(items)) for rank in range(size)]
     for rank in range(size):
         assert World(rank, size, collect=lambda own: shares).rejoined(shares[rank]) == items
+
+
+def test_every_sum_lies_on_the_device_of_its_rank(tmp_path: Path) -> None:
+    devices: list[torch.device] = []
+    world = World(0, 2, add=lambda tensor: devices.append(tensor.device), device="cpu:0")
+    in_step([[sequence(tmp_path, pictures=True)]], [sequence(tmp_path, pictures=False)], world)
+    world.wait()
+    assert devices == [torch.device("cpu:0")] * 3

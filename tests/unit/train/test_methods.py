@@ -9,8 +9,9 @@ from train_support import LocalPool, make_prompts
 from dpe_ray.errors import TrainingError
 from dpe_ray.models.policy import load_policy
 from dpe_ray.train import loop
+from dpe_ray.train.ending import training_key
 from dpe_ray.train.methods import finetune
-from dpe_ray.train.settings import ChainSettings, GrpoSettings, SftSettings
+from dpe_ray.train.settings import ChainSettings, GrpoSettings, Settings, SftSettings
 from dpe_ray.types import PolicyRef
 
 SFT = SftSettings(lora_rank=8, lora_alpha=16, lr=1e-2, batch_size=4, rationale_share=0.0)
@@ -76,3 +77,44 @@ def test_grpo_through_the_one_call_is_the_grpo_loop(student: PolicyRef, tmp_path
     theirs = loop.train(student, prompts, LocalPool(student), GRPO, out=str(tmp_path / "b"), seed=0)
     for name in ("reward", "loss", "grad_norm"):
         assert [m[name] for m in ours.metrics] == pytest.approx([m[name] for m in theirs.metrics], abs=1e-6)
+
+
+@pytest.mark.parametrize("settings", [SFT, GRPO, CHAIN])
+def test_what_was_trained_is_not_trained_again_and_leaves_no_steps(
+    student: PolicyRef, tmp_path: Path, settings: Settings
+) -> None:
+    prompts, out, seen = make_prompts(tmp_path, 6), tmp_path / "out", []
+    first = finetune(student, prompts, LocalPool(student), settings, out=str(out), seed=0)
+    (out / "steps" / "step-00001").mkdir(parents=True)  # as a kill while they are removed leaves them
+    again = finetune(
+        student, prompts, LocalPool(student), settings, out=str(out), seed=0, on_step=lambda step, *_: seen.append(step)
+    )
+    assert (again, seen) == (first, [])
+    assert not (out / "steps").exists()
+    other = finetune(
+        student, prompts, LocalPool(student), settings, out=str(out), seed=1, on_step=lambda step, *_: seen.append(step)
+    )
+    assert seen == list(range(1, other.steps + 1)), "another seed is another training"
+
+
+def test_ranks_on_different_devices_take_part_in_the_same_training(tmp_path: Path) -> None:
+    prompts, policy = make_prompts(tmp_path, 2), PolicyRef("student")
+    for settings in (SFT, GRPO, CHAIN):
+        keys = {training_key(policy, prompts, settings.on(f"cuda:{rank}"), 0) for rank in range(3)}
+        assert keys == {training_key(policy, prompts, settings, 0)}
+    assert len({training_key(policy, prompts, SFT, 1), training_key(policy, prompts[:1], SFT, 0), *keys}) == 3
+
+
+def test_an_end_is_forgotten_when_another_training_begins_in_its_place(student: PolicyRef, tmp_path: Path) -> None:
+    prompts, out = make_prompts(tmp_path, 6), str(tmp_path / "out")
+    finetune(student, prompts, LocalPool(student), SFT, out=out, seed=0)
+
+    class Dying(LocalPool):
+        def rollout(self, *args: object, **settings: object) -> list:  # type: ignore[type-arg]
+            raise ConnectionError("killed")
+
+    with pytest.raises(ConnectionError):
+        finetune(student, prompts, Dying(student), GRPO, out=out, seed=0)
+    seen: list[int] = []
+    finetune(student, prompts, LocalPool(student), SFT, out=out, seed=0, on_step=lambda step, *_: seen.append(step))
+    assert seen, "the weights at OUT may be the other training's"

@@ -20,7 +20,7 @@ def test_metrics_of_two_groups_by_hand(tmp_path: Path) -> None:
         RolloutGroup(make_prompt(tmp_path, 0), (rollout(1.0, 4), rollout(0.0, 8, finished=False)), 0),
         RolloutGroup(make_prompt(tmp_path, 1), (rollout(1.0, 2), rollout(1.0, 6, errors=("own: crash",))), 0),
     ]
-    assert rollout_metrics(groups, ["accuracy"], World(), "cpu") == pytest.approx(
+    assert rollout_metrics(groups, ["accuracy"], World()) == pytest.approx(
         {
             "reward": 0.75,
             "reward/accuracy": 0.75,
@@ -37,4 +37,4 @@ def test_metrics_of_two_groups_by_hand(tmp_path: Path) -> None:
 
 def test_a_batch_without_one_finished_completion_has_a_mean_of_0(tmp_path: Path) -> None:
     group = RolloutGroup(make_prompt(tmp_path, 0), (rollout(1.0, 8, finished=False),) * 2, 0)
-    assert rollout_metrics([group], [], World(), "cpu")["completions/mean_terminated_length"] == 0.0
+    assert rollout_metrics([group], [], World())["completions/mean_terminated_length"] == 0.0
