@@ -80,9 +80,16 @@ def test_what_the_ranks_share_is_rejoined_in_its_order(items: list[int], size: i
         assert World(rank, size, collect=lambda own: shares).rejoined(shares[rank]) == items
 
 
-def test_every_sum_lies_on_the_device_of_its_rank(tmp_path: Path) -> None:
-    devices: list[torch.device] = []
-    world = World(0, 2, add=lambda tensor: devices.append(tensor.device), device="cpu:0")
+def test_every_sum_lies_on_the_device_of_its_rank(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    made = torch.tensor
+
+    def on_cpu(values: list[float], *, dtype: torch.dtype, device: str) -> Tensor:
+        asked.append(device)
+        return made(values, dtype=dtype)
+
+    monkeypatch.setattr(torch, "tensor", on_cpu)
+    world = World(0, 2, device="cuda:3")
     in_step([[sequence(tmp_path, pictures=True)]], [sequence(tmp_path, pictures=False)], world)
     world.wait()
-    assert devices == [torch.device("cpu:0")] * 3
+    assert asked == ["cuda:3"] * 3
