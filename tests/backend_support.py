@@ -80,8 +80,8 @@ def updated(settings: GrpoSettings, student: PolicyRef, folder: Path, world: Wor
     return Outcome(state, again.state(), metrics, count, (before, after))
 
 
-def adapted_in_bf16(settings: GrpoSettings, student: PolicyRef, folder: Path, world: World) -> tuple[float, set[str]]:
-    """Loss of a second step, and what weights and moments of the adapter are in."""
+def in_bf16(settings: GrpoSettings, student: PolicyRef, folder: Path, world: World) -> tuple[float, set[str]]:
+    """Loss of a second step, and what the optimiser's weights and moments are in."""
     share = list(world.share(groups_of(student, folder)))
     trainer = trainer_of(student, replace(settings, dtype="bf16"), world)
     trainer.step(share)
@@ -135,7 +135,7 @@ def on_both_ranks(backends: Sequence[str], student: PolicyRef, folder: Path) -> 
     for backend, tuning in product(backends, TUNINGS):
         grpo = replace(SETTINGS, backend=backend, tuning=tuning, gradient_checkpointing=True)
         works[f"grpo-{backend}-{tuning}"] = partial(updated, grpo)
-        works[f"bf16-{backend}"] = partial(adapted_in_bf16, replace(SETTINGS, backend=backend))
+        works[f"bf16-{backend}-{tuning}"] = partial(in_bf16, replace(SETTINGS, backend=backend, tuning=tuning))
         works[f"sft-{backend}-{tuning}"] = partial(tuned, replace(SFT, backend=backend, tuning=tuning))
     return on_two_ranks(works, student, folder)
 
@@ -152,11 +152,13 @@ def assert_update_of_one_process(
         assert_same_updates(ours, alone)
 
 
-def assert_bf16_of_one_process(ranks: Ranks, backends: Sequence[str], student: PolicyRef, folder: Path) -> None:
-    """Over a base in 16 bit every backend keeps its adapter in 32, and comes to the loss of one process, rounded."""
-    alone, _ = adapted_in_bf16(SETTINGS, student, folder, World())
+def assert_bf16_of_one_process(
+    ranks: Ranks, backends: Sequence[str], tuning: str, student: PolicyRef, folder: Path
+) -> None:
+    """Of a base in 16 bit every backend trains what is in 32, and comes to the loss of one process, rounded."""
+    alone, _ = in_bf16(replace(SETTINGS, tuning=tuning), student, folder, World())
     for backend in backends:
-        (loss, dtypes), _ = (rank[f"bf16-{backend}"] for rank in ranks)
+        (loss, dtypes), _ = (rank[f"bf16-{backend}-{tuning}"] for rank in ranks)
         assert loss == pytest.approx(alone, rel=0.05), backend
         assert dtypes == {"torch.float32"}, backend
 

@@ -127,10 +127,9 @@ class TrainConfig(Part):
     micro_batch: Positive = 64
     """Sequences per forward pass."""
     dtype: Literal["auto", "bf16", "fp32"] = "auto"
-    """What the weights are trained in; auto: the checkpoint's. An adapter stays in 32 bit over a 16-bit base, and so do
-    AdamW's moments of it. In full tuning weights and moments are both in it, where steps of a small rate get lost in
-    bf16's 8 bits: take fp32, or zero2 and zero3, which keep 32-bit copies. Log-probabilities and loss are in 32 bit
-    always, and what is saved is in the checkpoint's dtype."""
+    """What the policy computes in; auto: the checkpoint's. What AdamW changes is in 32 bit always, with its moments: an
+    adapter, or in full tuning copies of the weights (16 bytes a number in all), since steps of a small rate would get
+    lost in bf16's 8 bits. Log-probabilities and loss are in 32 bit too; what is saved is in the checkpoint's dtype."""
     quantize: Literal["", "nf4"] = ""
     """nf4: the language model below an adapter is held in 4 bits (QLoRA, arXiv 2305.14314), computed in `dtype`. For
     backend ddp, and a student with engine transformers and `options: {quantize: nf4}`, so that trainer and rollouts

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from dpe_ray.train.batching import MicroBatch
 from dpe_ray.train.logprobs import CompletionLogprobs, Scored
+from dpe_ray.train.masters import Masters
 from dpe_ray.train.optimizer import (
     UpdateRule,
     Weights,
@@ -31,9 +32,10 @@ class Replicated:
     """A Backend."""
 
     def __init__(self, scorer: CompletionLogprobs, rule: UpdateRule, world: World) -> None:
-        self.weights: Weights = trainable_weights(scorer)
+        self.parts: Weights = trainable_weights(scorer)
+        self._masters = Masters(self.parts)
+        self.weights = self._masters.weights
         self.optimizer = rule.optimizer(self.weights)
-        self.parts = self.weights
         self._scorer = scorer
         self._rule = rule
         self._world = world
@@ -46,6 +48,7 @@ class Replicated:
     def backward(self, loss: Tensor, *, last: bool) -> None:
         """As `Backend.backward`; ranks are summed in `step`."""
         loss.backward()  # type: ignore[no-untyped-call]
+        self._masters.take_gradients()
 
     def step(self, loss: float) -> float:
         """As `Backend.step`. The weights stay when it raises."""
@@ -54,6 +57,7 @@ class Replicated:
         norm = float(torch.nn.utils.clip_grad_norm_(self.weights.values(), self._rule.max_grad_norm))
         require_finite(loss, norm)
         self.optimizer.step()
+        self._masters.give_weights()
         self.optimizer.zero_grad()
         return norm
 
@@ -71,6 +75,7 @@ class Replicated:
         with torch.no_grad():
             for name, weight in self.weights.items():
                 weight.copy_(state["weights"][name])
+        self._masters.give_weights()
         load_moments(self.optimizer, self.weights, state["moments"], lambda full, weight: full.to(weight, copy=True))
 
     def _sum_over_ranks(self) -> None:

@@ -13,6 +13,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from dpe_ray.train.backends.port import TensorsOut
 from dpe_ray.train.batching import MicroBatch
 from dpe_ray.train.logprobs import CompletionLogprobs, Scored
+from dpe_ray.train.masters import Masters
 from dpe_ray.train.optimizer import (
     UpdateRule,
     Weights,
@@ -34,9 +35,11 @@ class FullySharded:
             shard(layer)
         # Between two passes nothing stays whole: the reference's shards could not take its place.
         self._root: Any = shard(TensorsOut(scorer), reshard_after_forward=True)
-        self.weights: Weights = trainable_weights(scorer)
+        held = trainable_weights(scorer)
+        self.parts: Weights = {name: _local(weight) for name, weight in held.items()}
+        self._masters = Masters(held)
+        self.weights = self._masters.weights
         self.optimizer = rule.optimizer(self.weights)
-        self.parts: Weights = {name: _local(weight) for name, weight in self.weights.items()}
         self._rule = rule
         self._world = world
 
@@ -47,12 +50,14 @@ class FullySharded:
     def backward(self, loss: Tensor, *, last: bool) -> None:
         """As `Backend.backward`. FSDP2 takes the mean over ranks."""
         (loss * self._world.size).backward()  # type: ignore[no-untyped-call]
+        self._masters.take_gradients()
 
     def step(self, loss: float) -> float:
         """As `Backend.step`. The weights stay when it raises."""
         norm = float(_full(torch.nn.utils.clip_grad_norm_(self.weights.values(), self._rule.max_grad_norm)))
         require_finite(loss, norm)
         self.optimizer.step()
+        self._masters.give_weights()
         self.optimizer.zero_grad()
         return norm
 
@@ -71,6 +76,7 @@ class FullySharded:
         with torch.no_grad():
             for name, weight in self.weights.items():
                 weight.copy_(_laid_out(state["weights"][name], weight))
+        self._masters.give_weights()
         load_moments(self.optimizer, self.weights, state["moments"], _laid_out)
 
     def _whole_on_first(self, tensor: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ class Backend(Protocol):
     """
 
     weights: Weights
-    """Name to parameter of all that is trained, as this rank holds it: whole, or its shard."""
+    """Name to parameter of all that the optimiser changes, as this rank holds it: whole, or its shard; in 32 bit."""
     optimizer: torch.optim.AdamW
     """What a learning-rate schedule takes."""
     parts: Weights

@@ -110,3 +110,23 @@ def test_full_tuning_leaves_the_dtype_of_the_checkpoint(
 
 def weights_of(policy: PolicyRef) -> list[torch.Tensor]:
     return list(load_file(Path(policy.base) / "model.safetensors").values())
+
+
+def test_steps_too_small_for_bf16_add_up(half: PolicyRef, tmp_path: Path) -> None:
+    settings = replace(GRPO, tuning="full", lr=1e-6, kl=0.0, weight_decay=0.0)
+    trainer = GrpoTrainer(trainable(half, settings, 0), settings)
+    groups, held = make_groups(half, tmp_path), trainer.backend.parts
+    before = {name: weight.detach().clone() for name, weight in held.items()}
+    for _ in range(3):
+        trainer.step(groups)
+    changed = {name: (weight != before[name]) for name, weight in trainer.backend.weights.items()}
+    taught = sum(int(places.sum()) for places in changed.values())
+    told = sum(int((held[name] != before[name]).sum()) for name in held)
+    assert (dtypes(trainer.backend.weights), dtypes(held)) == ({torch.float32}, {torch.bfloat16})
+    assert taught > 20 * told, "nearly all of it lies below what bf16 can say"
+    for name, weight in trainer.backend.weights.items():
+        assert torch.equal(weight.to(torch.bfloat16), held[name])
+    resumed = GrpoTrainer(trainable(half, settings, 0), settings)
+    resumed.load_state(trainer.state())
+    assert all(torch.equal(weight, trainer.backend.weights[n]) for n, weight in resumed.backend.weights.items())
+    assert all(torch.equal(weight, held[name]) for name, weight in resumed.backend.parts.items())

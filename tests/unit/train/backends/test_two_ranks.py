@@ -43,5 +43,8 @@ def test_fine_tuning_leaves_the_directory_of_one_process(
     assert_files_of_one_process(ranks, BACKENDS, tuning, tiny, tmp_path)
 
 
-def test_an_adapter_over_a_base_in_16_bit_stays_in_32(ranks: Ranks, tiny: PolicyRef, tmp_path: Path) -> None:
-    assert_bf16_of_one_process(ranks, BACKENDS, tiny, tmp_path)
+@pytest.mark.parametrize("tuning", TUNINGS)
+def test_what_is_trained_of_a_base_in_16_bit_is_in_32(
+    ranks: Ranks, tiny: PolicyRef, tmp_path: Path, tuning: str
+) -> None:
+    assert_bf16_of_one_process(ranks, BACKENDS, tuning, tiny, tmp_path)
