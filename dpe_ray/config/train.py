@@ -128,7 +128,7 @@ class TrainConfig(Part):
     """Sequences per forward pass."""
     dtype: Literal["auto", "bf16", "fp32"] = "auto"
     """What the policy computes in; auto: the checkpoint's. What AdamW changes is in 32 bit always, with its moments: an
-    adapter, or in full tuning copies of the weights (16 bytes a number in all), since steps of a small rate would get
+    adapter, or in full tuning copies of the weights (18 bytes a number in all), since steps of a small rate would get
     lost in bf16's 8 bits. Log-probabilities and loss are in 32 bit too; what is saved is in the checkpoint's dtype."""
     quantize: Literal["", "nf4"] = ""
     """nf4: the language model below an adapter is held in 4 bits (QLoRA, arXiv 2305.14314), computed in `dtype`. For
