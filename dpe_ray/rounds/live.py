@@ -44,7 +44,9 @@ class NewLines:
 
     def take(self) -> list[str]:
         """Lines that came since the last time."""
-        if not self._path.exists():
+        if (size := _size(self._path)) < self._read:  # written anew, as by a training that goes on
+            self._read = 0
+        if not size:
             return []
         with self._path.open("rb") as file:
             file.seek(self._read)

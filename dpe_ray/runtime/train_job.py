@@ -7,7 +7,6 @@ the next step runs, and goes on from there after a restart, with as many workers
 import os
 import uuid
 from collections.abc import Callable, Sequence
-from contextlib import closing
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
@@ -145,7 +144,7 @@ def train_on_worker(config: dict[str, Any]) -> TrainResult:
     logging.disable_progress_bar()  # a bar per saved step would fill the driver's console
     device = str(get_device())
     world = distributed_world(device)
-    with closing(Tracking(work.tracking) if world.rank == 0 else Untold()) as tracking:
+    with Tracking(work.tracking) if world.rank == 0 else Untold() as tracking:
 
         def on_step(step: int, metrics: Metrics, groups: Sequence[RolloutGroup]) -> None:
             tracking.log(step, metrics, groups)

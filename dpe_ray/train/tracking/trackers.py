@@ -1,14 +1,21 @@
-"""The trackers by name. Each imports its package when it is opened; keys come from the environment alone."""
+"""The trackers by name. Each imports its package when it is opened; keys come from the environment alone.
+
+A training that goes on after a death is the same run of W&B and MLflow: RUN_IDS in its folder holds their ids.
+"""
 
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
+from uuid import uuid4
 
 from dpe_ray.models.images import read_bytes
 from dpe_ray.train.tracking.shown import Shown
 from dpe_ray.types import ImageRef
+
+RUN_IDS = "run_ids.json"
 
 
 @dataclass(frozen=True)
@@ -43,34 +50,42 @@ class Tracker(Protocol):
         """Keep some completions of a step."""
         ...
 
-    def close(self) -> None:
-        """Write what is held back."""
+    def close(self, *, failed: bool) -> None:
+        """Write what is held back, and how the training ended where that is kept."""
         ...
 
 
 class LinesTracker:
-    """metrics.jsonl and completions.jsonl, one line a step or a completion. A training that goes on appends."""
+    """metrics.jsonl and completions.jsonl, one line a step or a completion.
+
+    A training that goes on appends; lines of steps that are made again, told before their weights were kept, go.
+    """
 
     def __init__(self, settings: TrackingSettings) -> None:
         self._folder = Path(settings.folder)
         self._folder.mkdir(parents=True, exist_ok=True)
+        self._begun: set[str] = set()
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """As `Tracker.log`."""
-        self._append("metrics.jsonl", {"step": step, **metrics})
+        self._append("metrics.jsonl", step, metrics)
 
     def show(self, step: int, shown: Sequence[Shown]) -> None:
         """As `Tracker.show`; an image is named by its path."""
         for one in shown:
             line = asdict(one) | {"images": [image.uri for image in one.images]}
-            self._append("completions.jsonl", {"step": step, **line})
+            self._append("completions.jsonl", step, line)
 
-    def close(self) -> None:
+    def close(self, *, failed: bool) -> None:
         """Nothing is held back."""
 
-    def _append(self, name: str, line: Mapping[str, Any]) -> None:
-        with (self._folder / name).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+    def _append(self, name: str, step: int, line: Mapping[str, Any]) -> None:
+        file = self._folder / name
+        if name not in self._begun:
+            self._begun.add(name)
+            _forget(file, step)
+        with file.open("a", encoding="utf-8") as lines:
+            lines.write(json.dumps({"step": step, **line}, ensure_ascii=False) + "\n")
 
 
 class TensorBoardTracker:
@@ -95,7 +110,7 @@ class TensorBoardTracker:
             for at, image in enumerate(one.images, 1):
                 self._writer.add_image(f"completions/{number}/image_{at}", _pixels(image), step, dataformats="HWC")
 
-    def close(self) -> None:
+    def close(self, *, failed: bool) -> None:
         """As `Tracker.close`."""
         self._writer.close()
 
@@ -109,6 +124,7 @@ class WandbTracker:
         self._wandb = wandb
         named = {"project": settings.project, "name": settings.name, "group": settings.group, "dir": settings.folder}
         told: dict[str, Any] = {"config": dict(settings.config), "settings": wandb.Settings(silent=True)}
+        told |= {"id": run_id(settings, "wandb", lambda: uuid4().hex[:8]), "resume": "allow"}
         self._run = wandb.init(**named | told | dict(settings.options.get("wandb", {})))
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
@@ -126,9 +142,9 @@ class WandbTracker:
         ]
         self._run.log({"completions": table, "completions/images": images}, step=step)
 
-    def close(self) -> None:
+    def close(self, *, failed: bool) -> None:
         """As `Tracker.close`."""
-        self._run.finish()
+        self._run.finish(exit_code=int(failed))
 
 
 class MlflowTracker:
@@ -142,7 +158,12 @@ class MlflowTracker:
         experiment = self._client.get_experiment_by_name(settings.project)
         place = experiment.experiment_id if experiment else self._client.create_experiment(settings.project)
         tags = {"group": settings.group} | {str(key): str(value) for key, value in options.items()}
-        self._run: str = self._client.create_run(place, run_name=settings.name, tags=tags).info.run_id
+        self._run = run_id(
+            settings,
+            "mlflow",
+            lambda: str(self._client.create_run(place, run_name=settings.name, tags=tags).info.run_id),
+        )
+        self._client.update_run(self._run, status="RUNNING")
         self._client.log_dict(self._run, json.loads(json.dumps(settings.config, default=str)), "config.json")
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
@@ -158,9 +179,9 @@ class MlflowTracker:
                 name = f"completions/{step:05d}-{number}-{at}.png"
                 self._client.log_image(self._run, _pixels(image), name)
 
-    def close(self) -> None:
+    def close(self, *, failed: bool) -> None:
         """As `Tracker.close`."""
-        self._client.set_terminated(self._run)
+        self._client.set_terminated(self._run, "FAILED" if failed else "FINISHED")
 
 
 TRACKERS: dict[str, tuple[str, Callable[[TrackingSettings], Tracker]]] = {
@@ -169,6 +190,32 @@ TRACKERS: dict[str, tuple[str, Callable[[TrackingSettings], Tracker]]] = {
     "mlflow": ("mlflow", MlflowTracker),
 }
 """Name to the package that it needs and how it is opened."""
+
+
+def run_id(settings: TrackingSettings, tracker: str, make: Callable[[], str]) -> str:
+    """What a tracker calls the run of this training: made when it first begins, and kept."""
+    file = Path(settings.folder) / RUN_IDS
+    ids: dict[str, str] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    if tracker not in ids:
+        ids[tracker] = make()
+        _write(file, json.dumps(ids))
+    return ids[tracker]
+
+
+def _forget(file: Path, step: int) -> None:
+    """Remove the lines of this step and of later ones, and one that a death tore."""
+    if not file.exists():
+        return
+    *lines, torn = file.read_text(encoding="utf-8").split("\n")
+    kept = [line for line in lines if json.loads(line)["step"] < step]
+    if torn or len(kept) < len(lines):
+        _write(file, "".join(f"{line}\n" for line in kept))
+
+
+def _write(file: Path, text: str) -> None:
+    draft = file.with_name(file.name + ".part")
+    draft.write_text(text, encoding="utf-8")
+    os.replace(draft, file)
 
 
 def _told(one: Shown) -> str:

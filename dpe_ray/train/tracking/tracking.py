@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from typing import Self
 
 from dpe_ray.train.tracking.shown import shown_of
 from dpe_ray.train.tracking.trackers import TRACKERS, LinesTracker, Tracker, TrackingSettings
@@ -11,7 +12,10 @@ log = logging.getLogger(__name__)
 
 
 class Tracking:
-    """Tells every tracker of the settings. One that fails is left out from then on: it must not end a training."""
+    """Tells every tracker of the settings, and as a context how the training ended.
+
+    A tracker that fails is left out from then on: it must not end a training.
+    """
 
     def __init__(self, settings: TrackingSettings) -> None:
         self._settings = settings
@@ -27,9 +31,11 @@ class Tracking:
             self._each(lambda tracker: tracker.show(step, shown))
         self._each(lambda tracker: tracker.log(step, metrics))
 
-    def close(self) -> None:
-        """Write what is held back."""
-        self._each(lambda tracker: tracker.close())
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        self._each(lambda tracker: tracker.close(failed=kind is not None))
 
     def _open(self, name: str, make: Callable[[TrackingSettings], Tracker]) -> None:
         try:
@@ -52,5 +58,8 @@ class Untold:
     def log(self, step: int, metrics: Mapping[str, float], groups: Sequence[RolloutGroup]) -> None:
         """Do nothing."""
 
-    def close(self) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
         """Do nothing."""

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -32,12 +33,26 @@ def group(question, image, *texts):
 
 
 def track(folder, groups, *to, **options):
-    tracking = Tracking(
+    with opened(folder, *to, **options) as tracking:
+        for step in (1, 2):
+            tracking.log(step, {"reward": 0.25 * step, "completions/mean_length": 7.0}, groups)
+
+
+def opened(folder, *to, **options):
+    return Tracking(
         TrackingSettings(to, "project", "run-round-01", "run", str(folder), 3, {"lr": 0.1, "seed": 0}, options)
     )
+
+
+def track_after_a_death(folder, groups, *to, **options):
+    """The second step was told, and is made again; then the training fails."""
+    tracking = opened(folder, *to, **options)
     for step in (1, 2):
-        tracking.log(step, {"reward": 0.25 * step, "completions/mean_length": 7.0}, groups)
-    tracking.close()
+        tracking.log(step, {"reward": 0.0}, groups)
+    with suppress(KeyError), opened(folder, *to, **options) as tracking:
+        for step in (2, 3):
+            tracking.log(step, {"reward": 1.0}, groups)
+        raise KeyError
 
 
 def lines(file):
@@ -147,3 +162,29 @@ def test_text_only_prompts_are_shown_too(tmp_path):
     bare = replace(asked, prompt=replace(asked.prompt, sample=replace(asked.prompt.sample, images=())))
     track(tmp_path / "out", [bare], "tensorboard")
     assert len(lines(tmp_path / "out" / "completions.jsonl")) == 4
+
+
+def test_steps_that_are_made_again_after_a_death_stand_once_in_the_files(tmp_path, groups):
+    track_after_a_death(tmp_path, groups)
+    assert [(line["step"], line["reward"]) for line in lines(tmp_path / "metrics.jsonl")] == [(1, 0), (2, 1), (3, 1)]
+    assert [line["step"] for line in lines(tmp_path / "completions.jsonl")] == [1, 1, 1, 2, 2, 2, 3, 3, 3]
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 4, "rew')
+    with opened(tmp_path) as tracking:
+        tracking.log(4, {"reward": 1.0}, groups)
+    assert [line["step"] for line in lines(tmp_path / "metrics.jsonl")] == [1, 2, 3, 4]
+
+
+def test_a_training_that_goes_on_is_the_same_run_and_a_failed_one_is_told_as_such(tmp_path, groups, monkeypatch):
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    from mlflow import MlflowClient
+
+    uri = f"file:{tmp_path / 'mlruns'}"
+    track_after_a_death(tmp_path / "out", groups, "mlflow", "wandb", mlflow={"tracking_uri": uri})
+    client = MlflowClient(tracking_uri=uri)
+    (run,) = client.search_runs([client.get_experiment_by_name("project").experiment_id])
+    assert run.info.status == "FAILED"
+    assert [m.step for m in client.get_metric_history(run.info.run_id, "reward")] == [1, 2, 2, 3]
+    names = {path.name.split("-")[3] for path in (tmp_path / "out" / "wandb").glob("offline-run-*")}
+    assert names == {json.loads((tmp_path / "out" / trackers.RUN_IDS).read_text())["wandb"]}
