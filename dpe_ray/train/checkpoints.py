@@ -61,7 +61,7 @@ class StepFolders:
     All ranks call the same methods in the same order; rank 0 writes. As a context: the last commit is done at its end.
     """
 
-    def __init__(self, out: str, key: str, start: PolicyRef, trainer: Trainer, tuning: str, world: World) -> None:
+    def __init__(self, out: str, key: str, start: PolicyRef, trainer: Trainer, *, tuning: str, world: World) -> None:
         self._out = Path(out)
         self._key = key
         self._start = start

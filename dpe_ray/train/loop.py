@@ -58,7 +58,7 @@ def train(
 
     rolling = Rollouts(groups_of, settings.steps, settings.rollouts_ahead)
     publish = partial(_publish, pool, rolling, world)
-    with StepFolders(out, key, policy, trainer, settings.tuning, world) as folders, rolling:
+    with StepFolders(out, key, policy, trainer, tuning=settings.tuning, world=world) as folders, rolling:
         progress = folders.resume()
         if settings.rollouts_ahead and progress.metrics:
             _begin_again(rolling, publish, folders.before(progress), len(progress.metrics))

@@ -54,7 +54,7 @@ def train(
     fits, refused = fitting(complete, loaded, settings, world)
     steps = math.ceil(len(fits) * settings.epochs / settings.batch_size)
     trainer = SftTrainer(loaded, settings, steps, world)
-    with StepFolders(out, key, policy, trainer, settings.tuning, world) as folders:
+    with StepFolders(out, key, policy, trainer, tuning=settings.tuning, world=world) as folders:
         progress = folders.resume()
 
         for step in range(len(progress.metrics), steps):
