@@ -5,12 +5,12 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-PROJECTORS = ("multi_modal_projector", "mm_projector", "merger", "connector", "aligner")
-"""Names that checkpoints give to the module between the picture tower and the language model."""
+PROJECTORS = ("multi_modal_projector", "mm_projector", "merger", "deepstack_merger_list", "connector", "aligner")
+"""Names that checkpoints give to what lies between the picture tower and the language model."""
 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # PEFT imports it where it is: it warns of speed on CPUs
 _NAMES = {
     "language": {"language_model"},
-    "projector": {*PROJECTORS, "deepstack_merger_list"},
+    "projector": set(PROJECTORS),
     "tower": {"vision_tower", "vision_model", "visual"},
 }
 """What a step of a module's name may be in each part; a projector that lies in the tower is none of it."""
@@ -24,7 +24,7 @@ def part_of(name: str) -> str:
 
 def in_projector(weight: str) -> bool:
     """Tell by its name whether a weight belongs to the projector, in whatever model."""
-    return not set(PROJECTORS).isdisjoint(weight.split("."))
+    return part_of(weight) == "projector"
 
 
 def new_adapter(model: Any, targets: Sequence[str], *, rank: int, alpha: int, whole_projector: bool) -> Any:
@@ -35,14 +35,12 @@ def new_adapter(model: Any, targets: Sequence[str], *, rank: int, alpha: int, wh
     """
     from peft import LoraConfig, get_peft_model
 
-    names = [name for name, _ in model.named_modules()]
-    leaves = {name.rsplit(".", 1)[-1] for name in names}
     settings = LoraConfig(
         r=rank,
         lora_alpha=alpha,
         lora_dropout=0.0,
         target_modules=_linear_layers(model, targets),
-        modules_to_save=[name for name in PROJECTORS if name in leaves] if whole_projector else None,
+        modules_to_save=_projectors(model) if whole_projector else None,
     )
     return get_peft_model(model, settings)
 
@@ -69,6 +67,21 @@ def open_adapter(model: Any, targets: Sequence[str], *, whole_projector: bool) -
     wanted = [*targets, *["whole projector"] * whole_projector]
     if missing := next((part for part in wanted if part not in opened), ""):
         raise ValueError(f"its adapter holds no {missing} that could be trained; see train.lora_targets")
+
+
+def _projectors(model: Any) -> list[str]:
+    """Name what PEFT is to copy: of a list of modules, which it does not take, every member."""
+    from torch import nn
+
+    found = {path.rsplit(".", 1)[-1]: module for path, module in model.named_modules()}
+    names = []
+    for name in filter(found.__contains__, PROJECTORS):
+        module = found[name]
+        if isinstance(module, nn.ModuleList):
+            names += [f"{name}.{index}" for index in range(len(module))]
+        else:
+            names.append(name)
+    return names
 
 
 def _linear_layers(model: Any, targets: Sequence[str]) -> str:

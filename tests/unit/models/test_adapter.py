@@ -46,6 +46,22 @@ def test_its_directory_goes_back_onto_the_same_layers(architecture, tmp_path):
     assert all(torch.equal(weight, theirs[name]) for name, weight in ours.items())
 
 
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_a_whole_projector_is_all_that_lies_between_tower_and_language_model_and_comes_back(architecture, tmp_path):
+    plain = MODELS[architecture]().model
+    wanted = {name for name, _ in plain.named_parameters() if any(place in name for place in WITHIN["projector"])}
+    model = new_adapter(plain, ("language",), rank=2, alpha=4, whole_projector=True)
+    open_adapter(model, ("language",), whole_projector=True)
+    opened = [name for name, weight in model.named_parameters() if weight.requires_grad and "lora_" not in name]
+    names = {name.removeprefix("base_model.model.").replace(".modules_to_save.default", "") for name in opened}
+    assert names == wanted
+    for name in opened:
+        nn.init.normal_(model.get_parameter(name))
+    save_policy(model, None, tmp_path)
+    again = PeftModel.from_pretrained(MODELS[architecture]().model, tmp_path)
+    assert all(torch.equal(model.get_parameter(name), again.get_parameter(name)) for name in opened)
+
+
 def test_an_adapter_that_goes_on_is_trained_at_its_targets_alone(student, tmp_path):
     adapted = load_policy(PolicyRef(student), trainable="lora", lora_targets=("language", "tower"))
     save_policy(adapted.model, adapted.processor, tmp_path)

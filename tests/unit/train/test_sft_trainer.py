@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from packing_support import MODELS, adapted
 from peft import PeftModel
 from PIL import Image
 from train_support import make_prompts
@@ -117,6 +118,14 @@ def test_the_projector_learns_at_its_own_rate(student: PolicyRef, tmp_path: Path
     # the first AdamW step moves a weight by at most its learning rate
     assert 0 < max(projector) < 1.1e-5
     assert max(moved.values()) == pytest.approx(1e-3, rel=0.1)
+
+
+@pytest.mark.parametrize("model", ["llava", "qwen2.5-vl", "qwen3-vl"])
+def test_every_projector_of_a_model_has_the_rate_of_projectors(model: str) -> None:
+    trainer = SftTrainer(adapted(MODELS[model](), "full"), replace(SETTINGS, tuning="full", projector_lr=1e-5), 20)
+    _, slow = trainer.backend.optimizer.param_groups
+    named = {name for name, weight in trainer.backend.weights.items() if any(weight is own for own in slow["params"])}
+    assert named == {name for name in trainer.backend.weights if "projector" in name or "merger" in name}
 
 
 def test_the_projector_stays_frozen_beside_an_adapter_unless_asked(student: PolicyRef, tmp_path: Path) -> None:
