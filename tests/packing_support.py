@@ -1,6 +1,7 @@
 """Tiny random models of the real classes with their processors, and groups that are hard to pack."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,24 @@ SHAPE = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "nu
 
 def llava(decoder: str = "qwen2") -> LoadedPolicy:
     """CLIP tower and a decoder with fewer key heads than query heads."""
-    from transformers import LlamaConfig, LlavaConfig, LlavaForConditionalGeneration, Qwen2Config, Qwen3Config
+    from transformers import (
+        LlamaConfig,
+        LlavaConfig,
+        LlavaForConditionalGeneration,
+        MistralConfig,
+        Qwen2Config,
+        Qwen3Config,
+    )
 
     processor = build_processor([f" {word}" for word in WORDS])
     student = build_model(processor, 0).config
-    kinds: dict[str, Any] = {"qwen2": Qwen2Config, "qwen3": Qwen3Config, "llama": LlamaConfig}
+    kinds: dict[str, Any] = {
+        "qwen2": Qwen2Config,
+        "qwen3": Qwen3Config,
+        "llama": LlamaConfig,
+        "mistral": partial(MistralConfig, sliding_window=None),
+        "mistral with a window": partial(MistralConfig, sliding_window=8),
+    }
     text = kinds[decoder](**SHAPE, num_key_value_heads=2, head_dim=8, vocab_size=student.text_config.vocab_size)
     torch.manual_seed(0)
     config = LlavaConfig(**{**student.to_dict(), "text_config": text.to_dict(), "tie_word_embeddings": False})
@@ -93,6 +107,7 @@ MODELS: dict[str, Callable[[], LoadedPolicy]] = {
     "llava": llava,
     "llava-qwen3": lambda: llava("qwen3"),
     "llava-llama": lambda: llava("llama"),
+    "llava-mistral": lambda: llava("mistral"),
     "qwen2.5-vl": lambda: qwen("Qwen2_5_VL"),
     "qwen3-vl": lambda: qwen("Qwen3VL"),
 }

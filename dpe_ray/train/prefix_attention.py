@@ -32,12 +32,19 @@ def enable(model: Any) -> str:
     decoder = model.get_decoder()
     if not decoder._supports_attention_backend:
         return f"its decoder {text.model_type} hands no arguments down to its attention"
-    if set(getattr(text, "layer_types", None) or ["full_attention"]) != {"full_attention"}:
+    if not _sees_everything(text):
         return "its decoder has layers without full attention"
     if text._attn_implementation not in ("sdpa", NAME):
         return f"its attention is {text._attn_implementation}, not sdpa"
     text._attn_implementation = NAME
     return ""
+
+
+def _sees_everything(text: Any) -> bool:
+    """Whether every layer attends to all that came before; older configs state one window for all, or none."""
+    if kinds := getattr(text, "layer_types", None):
+        return set(kinds) == {"full_attention"}
+    return not (getattr(text, "sliding_window", None) and getattr(text, "use_sliding_window", True))
 
 
 def attend(

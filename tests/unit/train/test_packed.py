@@ -138,6 +138,16 @@ def test_an_unknown_model_is_told_once_and_trained_in_rows(tmp_path: Path, caplo
     assert "vipllava" in message
 
 
+def test_a_decoder_with_one_window_for_all_layers_is_trained_in_rows(tmp_path: Path) -> None:
+    policy = llava("mistral with a window")
+    batch = batch_of(hard_groups(policy, tmp_path))
+    plain, _ = run(policy, batch, packing=False)
+    shapes = decoder_shapes(policy.model)
+    scored = CompletionLogprobs(policy, temperature=0.8).eval()(batch)
+    assert shapes[0][0] == len(batch.prompts)
+    assert torch.allclose(scored.logprobs, plain.logprobs, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
