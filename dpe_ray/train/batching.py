@@ -48,6 +48,8 @@ class MicroBatch:
 
     prompts: tuple[Prompt, ...]
     """[B]"""
+    prompt_ids: tuple[tuple[int, ...], ...]
+    """[B], as the engine saw them."""
     input_ids: Tensor
     """[B, S + T]"""
     attention_mask: Tensor
@@ -151,6 +153,7 @@ def collate(sequences: Sequence[TrainingSequence], pad_id: int, device: str = "c
     attention_mask = torch.tensor(attention, device=device)
     return MicroBatch(
         prompts=tuple(sequence.prompt for sequence in sequences),
+        prompt_ids=tuple(sequence.prompt_ids for sequence in sequences),
         input_ids=input_ids,
         attention_mask=attention_mask,
         completion_ids=input_ids[:, prompt_width:],

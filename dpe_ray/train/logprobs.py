@@ -82,10 +82,7 @@ class CompletionLogprobs(nn.Module):
         Raises TrainingError when the processor tokenizes a prompt otherwise than the engine did.
         """
         kept = batch.mask.bool()
-        prompt_width = batch.input_ids.shape[1] - batch.completion_ids.shape[1]
-        prompts = [
-            self.prompts.seen(prompt, batch.input_ids[row, :prompt_width]) for row, prompt in enumerate(batch.prompts)
-        ]
+        prompts = [self.prompts.seen(*seen) for seen in zip(batch.prompts, batch.prompt_ids, strict=True)]
         numbers: dict[int, int] = {}
         owners = [numbers.setdefault(id(prompt), len(numbers)) for prompt in prompts]
         if self._packing and batch.input_ids.numel() >= LEAST_GAIN * packed_size(batch, owners):

@@ -2,8 +2,6 @@
 
 from typing import Any
 
-from torch import Tensor
-
 from dpe_ray.errors import TrainingError
 from dpe_ray.models.images import decode, read_bytes
 from dpe_ray.models.policy import LoadedPolicy, render
@@ -31,18 +29,16 @@ class RenderedPrompts:
         """
         return tuple(self.inputs(prompt)["input_ids"][0].tolist())
 
-    def seen(self, prompt: Prompt, by_engine: Tensor) -> Inputs:
-        """Inputs of a prompt that an engine has answered; `by_engine` are its tokens, left padded.
+    def seen(self, prompt: Prompt, by_engine: tuple[int, ...]) -> Inputs:
+        """Inputs of a prompt that an engine has answered, which saw the tokens `by_engine`.
 
         Raises TrainingError when they are not the trainer's.
         """
-        if (prompt.sample.id, prompt.text) not in self._rendered:
-            ids = self.ids(prompt)
-            if tuple(by_engine[-len(ids) :].tolist()) != ids:
-                raise TrainingError(
-                    f"sample {prompt.sample.id}: trainer and rollout engine tokenize the prompt differently; "
-                    "serve and train the same checkpoint"
-                )
+        if by_engine != self.ids(prompt):
+            raise TrainingError(
+                f"sample {prompt.sample.id}: trainer and rollout engine tokenize the prompt differently; "
+                "serve and train the same checkpoint"
+            )
         return self.inputs(prompt)
 
     def inputs(self, prompt: Prompt) -> Inputs:

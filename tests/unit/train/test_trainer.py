@@ -183,10 +183,17 @@ def test_a_loss_that_is_not_finite_raises_and_leaves_the_weights(student: Policy
     assert all(torch.equal(weight, before[name]) for name, weight in trainer.backend.weights.items())
 
 
-def test_a_prompt_that_the_engine_tokenized_differently_is_refused(student: PolicyRef, tmp_path: Path) -> None:
-    (group, *_) = make_groups(student, tmp_path)
+@pytest.mark.parametrize("shared_prefix", ["auto", "off"])
+@pytest.mark.parametrize("change", ["last", "one more before", "one less"])
+def test_a_prompt_that_the_engine_tokenized_differently_is_refused(
+    student: PolicyRef, tmp_path: Path, change: str, shared_prefix: str
+) -> None:
+    group, other, *_ = make_groups(student, tmp_path)
+    ids = group.prompt_ids
+    theirs = {"last": (*ids[:-1], 7), "one more before": (3, *ids), "one less": ids[1:]}[change]
+    trainer = trainer_of(student, replace(SETTINGS, shared_prefix=shared_prefix, micro_batch=8))
     with pytest.raises(TrainingError, match="tokenize"):
-        trainer_of(student).step([replace(group, prompt_ids=(*group.prompt_ids[:-1], 7))])
+        trainer.step([replace(group, prompt_ids=theirs), other])
 
 
 def test_a_frozen_policy_is_refused(student: PolicyRef) -> None:
