@@ -82,13 +82,15 @@ class CompletionLogprobs(nn.Module):
         Raises TrainingError when the processor tokenizes a prompt otherwise than the engine did.
         """
         kept = batch.mask.bool()
-        prompts = [self.prompts.seen(*seen) for seen in zip(batch.prompts, batch.prompt_ids, strict=True)]
-        numbers: dict[int, int] = {}
-        owners = [numbers.setdefault(id(prompt), len(numbers)) for prompt in prompts]
+        held = [self.prompts.seen(*seen) for seen in zip(batch.prompts, batch.prompt_ids, strict=True)]
+        distinct = {id(prompt): prompt for prompt in held}
+        numbers = {key: number for number, key in enumerate(distinct)}
+        owners = [numbers[id(prompt)] for prompt in held]
+        prompts = [_on(batch.input_ids.device, prompt) for prompt in distinct.values()]
         if self._packing and batch.input_ids.numel() >= LEAST_GAIN * packed_size(batch, owners):
-            states = self._packed_states(batch, owners, list({id(prompt): prompt for prompt in prompts}.values()))
+            states = self._packed_states(batch, owners, prompts)
         else:
-            states = self._padded_states(batch, prompts)[kept]
+            states = self._padded_states(batch, [prompts[owner] for owner in owners])[kept]
         scores = self._scores(states, batch.completion_ids[kept])
         blank = torch.zeros_like(batch.mask)
         return Scored(*(blank.masked_scatter(kept, values) for values in scores))
@@ -202,6 +204,10 @@ class CompletionLogprobs(nn.Module):
         names = (name for name in ("image_token_id", "video_token_id") if hasattr(config, name))
         placeholders = torch.tensor([getattr(config, name) for name in names], device=ids.device)
         return ids.masked_fill(torch.isin(ids, placeholders) & ~in_prompt, tokenizer.pad_token_id or 0)
+
+
+def _on(device: torch.device, inputs: Inputs) -> Inputs:
+    return {name: value.to(device) for name, value in inputs.items()}
 
 
 def _token_scores(head: nn.Module, temperature: float, states: Tensor, tokens: Tensor) -> tuple[Tensor, ...]:

@@ -12,7 +12,10 @@ Inputs = dict[str, Any]
 
 
 class RenderedPrompts:
-    """Prompts of a rollout batch, each rendered when it is first asked for."""
+    """Prompts of a rollout batch, each rendered when it is first asked for.
+
+    Held in the CPU's memory: a micro-batch shows the model few of their pictures, and takes those alone to its device.
+    """
 
     def __init__(self, policy: LoadedPolicy) -> None:
         self._policy = policy
@@ -47,7 +50,7 @@ class RenderedPrompts:
         if key not in self._rendered:
             inputs = prompt_inputs(self._policy.processor, prompt)
             require_features(self._policy.model.config, inputs, prompt.sample.id)
-            self._rendered[key] = {name: value.to(self._policy.model.device) for name, value in inputs.items()}
+            self._rendered[key] = inputs
         return self._rendered[key]
 
 

@@ -183,6 +183,29 @@ def test_a_loss_that_is_not_finite_raises_and_leaves_the_weights(student: Policy
     assert all(torch.equal(weight, before[name]) for name, weight in trainer.backend.weights.items())
 
 
+def test_pictures_of_prompts_are_held_by_the_cpu_and_only_those_of_a_micro_batch_are_with_the_model(
+    student: PolicyRef, tmp_path: Path
+) -> None:
+    """The device without memory, `meta`, stands for a GPU; a model there computes shapes alone."""
+    policy = load_policy(student)
+    batch = batch_of(make_groups(student, tmp_path))
+    policy.model.to("meta")
+    module = CompletionLogprobs(policy, temperature=1.0, packing=False)
+    for prompt in batch.prompts:
+        assert {value.device.type for value in module.prompts.inputs(prompt).values()} == {"cpu"}
+    shown: list[torch.Tensor] = []
+
+    def look(pixel_values: torch.Tensor) -> None:
+        shown.append(pixel_values)
+        raise InterruptedError
+
+    policy.model.get_image_features = look
+    placed = {name: value.to("meta") for name, value in vars(batch).items() if isinstance(value, torch.Tensor)}
+    with pytest.raises(InterruptedError):
+        module(replace(batch, **placed))
+    assert [(pixels.device.type, len(pixels)) for pixels in shown] == [("meta", 3)]
+
+
 @pytest.mark.parametrize("shared_prefix", ["auto", "off"])
 @pytest.mark.parametrize("change", ["last", "one more before", "one less"])
 def test_a_prompt_that_the_engine_tokenized_differently_is_refused(
