@@ -9,6 +9,8 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Self
 
+import torch
+
 from dpe_ray.types import RolloutGroup
 
 RollOut = Callable[[int, int], list[RolloutGroup]]
@@ -18,15 +20,15 @@ RollOut = Callable[[int, int], list[RolloutGroup]]
 class Rollouts:
     """Gives the groups of each step, rolled out when they are asked for or, with `ahead` 1, while a step is trained on.
 
-    Policies may be published only after `settle`: rollouts of a step come from one policy. As a context: its end waits
-    for what is under way.
+    They run on the GPU that is current where this is built, also in a thread of their own. Policies may be published
+    only after `settle`: rollouts of a step come from one policy. As a context: its end waits for what is under way.
     """
 
     def __init__(self, roll_out: RollOut, steps: int, ahead: int) -> None:
         self._roll_out = roll_out
         self._steps = steps
         self._ahead = ahead
-        self._thread = ThreadPoolExecutor(1, "rollouts")
+        self._thread = ThreadPoolExecutor(1, "rollouts", *_on_this_device())
         self._begun: tuple[int, Future[list[RolloutGroup]]] | None = None
 
     def __enter__(self) -> Self:
@@ -51,3 +53,10 @@ class Rollouts:
         if begun and begun[0] == step:
             return begun[1].result()
         return self._roll_out(step, version)
+
+
+def _on_this_device() -> tuple[Callable[[int], None], tuple[int]] | tuple[()]:
+    """How a new thread begins, as an executor takes it: torch's current GPU belongs to a thread, and starts at 0."""
+    if not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        return ()
+    return torch.cuda.set_device, (torch.cuda.current_device(),)

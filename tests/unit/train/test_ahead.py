@@ -1,6 +1,7 @@
 import threading
 
 import pytest
+import torch
 
 from dpe_ray.train.ahead import Rollouts
 
@@ -63,3 +64,27 @@ def test_a_step_that_was_not_begun_is_rolled_out_anew():
     with Rollouts(lambda *call: list(call), steps=9, ahead=1) as rollouts:
         rollouts.begin(3, 2)
         assert rollouts.take(4, 7) == [4, 7]
+
+
+def test_rollouts_run_on_the_gpu_of_their_worker_also_beside_the_update(monkeypatch):
+    current = threading.local()  # as CUDA has it: every thread begins at GPU 0
+
+    def begin_on(device):
+        current.device = device
+
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "set_device", begin_on)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: getattr(current, "device", 0))
+    torch.cuda.set_device(3)
+    threads = []
+
+    def roll_out(step, version):
+        threads.append(threading.get_ident())
+        return [torch.cuda.current_device()]
+
+    with Rollouts(roll_out, steps=2, ahead=1) as rollouts:
+        devices = rollouts.take(0, 0)
+        rollouts.begin(1, 0)
+        devices += rollouts.take(1, 0)
+    assert devices == [3, 3]
+    assert len(set(threads)) == 2
