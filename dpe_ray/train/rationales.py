@@ -47,7 +47,8 @@ def with_rationales(
     wanted = math.ceil(settings.rationale_share * len(prompts)) - sum(map(has_rationale, prompts))
     if wanted <= 0:
         return list(prompts)
-    work = iter(()) if world.rank or file.exists() else _sample(policy, prompts, pool, settings, wanted, file, seed)
+    sampling = _sample(policy, prompts, pool, settings, wanted=wanted, file=file, seed=seed)
+    work = iter(()) if world.rank or file.exists() else sampling
     # One meeting of the ranks per call of the pool: a rank that waited for all of them would be taken for dead.
     while world.largest(int(next(work, False))):
         continue
@@ -74,6 +75,7 @@ def _sample(
     prompts: Sequence[Prompt],
     pool: RolloutPool,
     settings: SftSettings,
+    *,
     wanted: int,
     file: Path,
     seed: int,
