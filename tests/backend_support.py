@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import torch
 import torch.multiprocessing as mp
-from train_support import WORDS, LocalPool, make_group, make_groups, make_prompt, make_prompts
+from safetensors.torch import load_file
+from train_support import WORDS, LocalPool, make_group, make_groups, make_prompt, make_prompts, save_tiny_student
 
 from dpe_ray.models.policy import load_policy, render
 from dpe_ray.train import logprobs
@@ -94,11 +95,23 @@ def in_bf16(settings: GrpoSettings, student: PolicyRef, folder: Path, world: Wor
 
 
 def tuned(settings: SftSettings, student: PolicyRef, folder: Path, world: World) -> dict[str, torch.Tensor]:
-    """Weights of the directory that supervised fine-tuning leaves; three and two prompts an update, one a pass."""
+    """Weights of the directory that supervised fine-tuning leaves, as stored and as loaded.
+
+    Three and two prompts an update, one a pass.
+    """
     prompts = make_prompts(folder / str(world.rank), 5, "1. how many red")
     out = str(folder / "out")
     result = train_sft(student, prompts, LocalPool(student), settings, out=out, seed=0, world=world)
-    return dict(load_policy(result.policy).model.state_dict())
+    stored = {f"stored {name}": w for file in Path(out).glob("*.safetensors") for name, w in load_file(file).items()}
+    return stored | load_policy(result.policy).model.state_dict()
+
+
+def tuned_untied(settings: SftSettings, tied: PolicyRef, folder: Path, world: World) -> dict[str, torch.Tensor]:
+    """As `tuned`, of a student whose head has weights of its own instead of `tied`."""
+    if world.rank == 0:
+        save_tiny_student(folder / "start", tied=False)
+    world.wait()
+    return tuned(settings, PolicyRef(str(folder / "start")), folder, world)
 
 
 class Counted:
@@ -137,6 +150,7 @@ def on_both_ranks(backends: Sequence[str], student: PolicyRef, folder: Path) -> 
         works[f"grpo-{backend}-{tuning}"] = partial(updated, grpo)
         works[f"bf16-{backend}-{tuning}"] = partial(in_bf16, replace(SETTINGS, backend=backend, tuning=tuning))
         works[f"sft-{backend}-{tuning}"] = partial(tuned, replace(SFT, backend=backend, tuning=tuning))
+        works[f"untied-{backend}"] = partial(tuned_untied, replace(SFT, backend=backend, tuning="full"))
     return on_two_ranks(works, student, folder)
 
 
@@ -166,10 +180,24 @@ def assert_bf16_of_one_process(
 def assert_files_of_one_process(
     ranks: Ranks, backends: Sequence[str], tuning: str, student: PolicyRef, folder: Path
 ) -> None:
-    """Every backend left the weights of one process."""
+    """Every backend left the weights of one process, those of the tied head and embedding once."""
     alone = tuned(replace(SFT, tuning=tuning), student, folder, World())
+    assert not stored_heads(alone)
     for backend in backends:
         assert_same_files([rank[f"sft-{backend}-{tuning}"] for rank in ranks], alone)
+
+
+def assert_files_of_an_untied_checkpoint(ranks: Ranks, backends: Sequence[str], folder: Path) -> None:
+    """Every backend left the head and the embedding of one process."""
+    alone = tuned_untied(replace(SFT, tuning="full"), PolicyRef(""), folder, World())
+    assert len(stored_heads(alone)) == 1
+    for backend in backends:
+        assert_same_files([rank[f"untied-{backend}"] for rank in ranks], alone)
+
+
+def stored_heads(weights: dict[str, torch.Tensor]) -> list[str]:
+    """Names of LM heads among what `tuned` found stored."""
+    return [name for name in weights if name.startswith("stored ") and name.endswith("lm_head.weight")]
 
 
 def on_two_ranks(works: dict[str, Work], student: PolicyRef, folder: Path) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from PIL import Image
+from torch import nn
 
 from dpe_ray.errors import TrainingError
 from dpe_ray.micro.student import build_model, build_processor, save_student
@@ -27,10 +28,14 @@ from dpe_ray.types import (
 WORDS = ("red", "blue", "green", "left", "right", "up", "down", "circle", "square", "how", "many", "is", "the")
 
 
-def save_tiny_student(folder: Path, seed: int = 0) -> PolicyRef:
-    """An untrained student of the micro architecture."""
+def save_tiny_student(folder: Path, seed: int = 0, *, tied: bool = True) -> PolicyRef:
+    """An untrained student of the micro architecture; its head is its embedding, or weights of its own."""
     processor = build_processor([f" {word}" for word in WORDS])
-    save_student(build_model(processor, seed), processor, folder)
+    model = build_model(processor, seed)
+    if not tied:
+        model.config.tie_word_embeddings = model.config.text_config.tie_word_embeddings = False
+        model.lm_head.weight = nn.Parameter(model.lm_head.weight.detach().flip(0))
+    save_student(model, processor, folder)
     return PolicyRef(str(folder))
 
 

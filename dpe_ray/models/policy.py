@@ -134,12 +134,16 @@ def answer_ids(policy: LoadedPolicy, text: str) -> tuple[int, ...]:
 
 
 def saved_tensors(model: Any) -> dict[str, Any]:
-    """Parameters and buffers that `save_policy` writes, by name, as the model holds them."""
+    """Parameters and buffers that `save_policy` writes, by name, as the model holds them.
+
+    Of a tied pair only the one that a load takes both from: copies would no longer be seen to be the same.
+    """
     from peft import PeftModel
 
     tensors = model.state_dict(keep_vars=True)
     if not isinstance(model, PeftModel):
-        return dict(tensors)
+        source = model.all_tied_weights_keys.get
+        return {name: tensor for name, tensor in tensors.items() if tensors.get(source(name)) is not tensor}
     return {name: tensor for name, tensor in tensors.items() if "lora_" in name or ".modules_to_save." in name}
 
 

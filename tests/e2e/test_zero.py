@@ -7,6 +7,7 @@ from backend_support import (
     TUNINGS,
     Ranks,
     assert_bf16_of_one_process,
+    assert_files_of_an_untied_checkpoint,
     assert_files_of_one_process,
     assert_update_of_one_process,
     on_both_ranks,
@@ -41,6 +42,10 @@ def test_fine_tuning_leaves_the_directory_of_one_process(
     ranks: Ranks, tiny: PolicyRef, tmp_path: Path, tuning: str
 ) -> None:
     assert_files_of_one_process(ranks, BACKENDS, tuning, tiny, tmp_path)
+
+
+def test_an_untied_head_is_left_as_by_one_process(ranks: Ranks, tmp_path: Path) -> None:
+    assert_files_of_an_untied_checkpoint(ranks, BACKENDS, tmp_path)
 
 
 @pytest.mark.parametrize("tuning", TUNINGS)

@@ -1,16 +1,23 @@
 """States are written while training goes on."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from threading import Event
 from typing import Any
 
 import pytest
-from train_support import LocalPool, make_prompts
+import torch
+from safetensors.torch import load_file
+from train_support import LocalPool, make_groups, make_prompts, save_tiny_student
 
+from dpe_ray.models.policy import load_policy
 from dpe_ray.train import checkpoints
-from dpe_ray.train.loop import train
+from dpe_ray.train.checkpoints import StepFolders
+from dpe_ray.train.loop import train, trainable
 from dpe_ray.train.settings import GrpoSettings
+from dpe_ray.train.trainer import GrpoTrainer
+from dpe_ray.train.world import World
 from dpe_ray.types import PolicyRef, Prompt, RolloutGroup
 
 SETTINGS = GrpoSettings(
@@ -28,6 +35,27 @@ class CountingPool(LocalPool):
     def rollout(self, prompts: Sequence[Prompt], **settings: object) -> list[RolloutGroup]:
         next(event for event in self.begun if not event.is_set()).set()
         return super().rollout(prompts, **settings)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_saved_policy_has_the_names_of_its_start_and_loads_with_the_weights_of_the_trainer(
+    tied: bool, dtype: str, tmp_path: Path
+) -> None:
+    start = save_tiny_student(tmp_path / "start", tied=tied)
+    settings = replace(SETTINGS, dtype=dtype)
+    trainer = GrpoTrainer(trainable(start, settings, 0), settings)
+    trainer.step(make_groups(start, tmp_path))
+    with StepFolders(str(tmp_path / "out"), "key", start, trainer, tuning="full", world=World()) as folders:
+        written = folders.write(1)
+        folders.finish()
+    trained = trainer.policy.model.state_dict()
+    for saved in (written, folders.final):
+        names = [load_file(Path(ref.base) / "model.safetensors").keys() for ref in (saved, start)]
+        assert names[0] == names[1]
+        model = load_policy(saved).model
+        assert all(torch.equal(weight, trained[name].float()) for name, weight in model.state_dict().items())
+        assert (model.get_output_embeddings().weight is model.get_input_embeddings().weight) == tied
 
 
 def test_the_next_step_begins_while_a_slow_disk_still_writes(
