@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from dpe_ray.errors import PoolError, TrainingError
+from dpe_ray.errors import ControlToken, TrainingError, UnfitPicture
 from dpe_ray.models.policy import LoadedPolicy, answer_ids
 from dpe_ray.ports import RolloutPool
 from dpe_ray.train.checkpoints import Progress, StepFolders
@@ -26,6 +26,7 @@ from dpe_ray.types import PolicyRef, Prompt, TrainResult
 log = logging.getLogger(__name__)
 
 CONTROL, LONG = "sft: a text holds a control token of the model", "sft: longer than max_length"
+PICTURE = "sft: the model's processor cannot take a picture"
 
 
 def train(
@@ -105,16 +106,16 @@ def fitting(
     return kept, dict(refused)
 
 
-_REASONS = ("", CONTROL, LONG)
+_REASONS = ("", CONTROL, PICTURE, LONG)
 
 
 def _refusal(prompt: Prompt, policy: LoadedPolicy, max_length: int) -> str:
     try:
         completion = answer_ids(policy, completion_text(prompt.sample))
         inputs = prompt_inputs(policy.processor, prompt)
-    except PoolError:
-        raise  # a picture out of reach is no fault of the sample
-    except ValueError:
+    except ControlToken:
         return CONTROL
+    except UnfitPicture:
+        return PICTURE
     require_features(policy.model.config, inputs, prompt.sample.id)
     return LONG if inputs["input_ids"].shape[1] + len(completion) > max_length else ""
