@@ -121,12 +121,20 @@ def chat_text(processor: Any, turns: Sequence[Turn]) -> tuple[str, bool]:
     """Write a conversation out, one placeholder per image; and tell whether the tokenizer adds its special tokens."""
     messages = []
     for role, text, images in turns:
-        _require_plain(processor, text)
+        require_plain(processor, text)
         parts: list[dict[str, Any]] = [{"type": "image"} for _ in images]
         messages.append({"role": role, "content": [*parts, {"type": "text", "text": text}]})
     prompt = processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
     bos = processor.tokenizer.bos_token
     return prompt, not (bool(bos) and prompt.startswith(bos))  # some templates write it, some leave it to the tokenizer
+
+
+def require_plain(processor: Any, text: str) -> None:
+    """Raise ControlToken when a text holds one of the model's."""
+    pictures = (getattr(processor, name, None) for name in ("image_token", "video_token"))  # of some, no special tokens
+    controls = (*processor.tokenizer.all_special_tokens, *filter(None, pictures))
+    if found := next((token for token in controls if token in text), None):
+        raise ControlToken(f"text holds {found!r}, which the model reads as a control token; remove it")
 
 
 def pad_token(processor: Any) -> int:
@@ -140,7 +148,7 @@ def answer_ids(policy: LoadedPolicy, text: str) -> tuple[int, ...]:
 
     Raises ControlToken when the text holds one of the model's.
     """
-    _require_plain(policy.processor, text)
+    require_plain(policy.processor, text)
     tokenizer = policy.processor.tokenizer
     return (*tokenizer(text, add_special_tokens=False)["input_ids"], _end_of_turn(policy))
 
@@ -194,13 +202,6 @@ def _base(ref: PolicyRef, dtype: str, quantize: str) -> tuple[Any, str]:
     model = AutoModelForImageTextToText.from_pretrained(ref.base, use_safetensors=True, dtype=DTYPES[dtype], **source)
     keep_differentiable(model)
     return model, stored if wanted != stored else ""
-
-
-def _require_plain(processor: Any, text: str) -> None:
-    pictures = (getattr(processor, name, None) for name in ("image_token", "video_token"))  # of some, no special tokens
-    controls = (*processor.tokenizer.all_special_tokens, *filter(None, pictures))
-    if found := next((token for token in controls if token in text), None):
-        raise ControlToken(f"text holds {found!r}, which the model reads as a control token; remove it")
 
 
 def _end_of_turn(policy: LoadedPolicy) -> int:

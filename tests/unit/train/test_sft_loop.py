@@ -6,14 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from packing_support import MODELS
-from train_support import LocalPool, make_prompts, with_picture
+from train_support import LocalPool, make_prompts
 
-from dpe_ray.errors import PoolError, TrainingError
+from dpe_ray.errors import TrainingError
 from dpe_ray.models.policy import load_policy
 from dpe_ray.train.settings import SftSettings
-from dpe_ray.train.sft_loop import epoch_batch, fitting, train
-from dpe_ray.train.world import World
+from dpe_ray.train.sft_loop import epoch_batch, train
 from dpe_ray.types import PolicyRef, Prompt, Sample, TrainResult
 
 SETTINGS = SftSettings(
@@ -133,30 +131,9 @@ def test_samples_that_do_not_fit_the_model_are_counted_and_left_out(student: Pol
     long = replace(fits[0], sample=replace(fits[0].sample, rationale="1. " + "red " * 80))
     control: Sample = replace(fits[0].sample, rationale="1. an <image> of red")
     prompts = [*fits, long, replace(fits[0], sample=control)]
-    kept, refused = fitting(prompts, load_policy(student), replace(SETTINGS, max_length=80), World())
-    assert kept == fits
-    assert refused == {"sft: longer than max_length": 1, "sft: a text holds a control token of the model": 1}
-    assert run(student, prompts, tmp_path / "out", epochs=1, max_length=80).refused == refused
-
-
-def test_a_picture_that_the_processor_cannot_take_is_a_reason_of_its_own(tmp_path: Path) -> None:
-    policy = MODELS["qwen2.5-vl"]()
-    good, other = make_prompts(tmp_path, 2)
-    thin = with_picture(other, tmp_path / "thin.png", (1000, 4))
-    kept, refused = fitting([good, thin], policy, SETTINGS, World())
-    assert kept == [good]
-    assert refused == {"sft: the model's processor cannot take a picture": 1}
-
-
-def test_what_is_wrong_with_no_sample_is_no_reason_to_leave_one_out(tmp_path: Path) -> None:
-    policy = MODELS["qwen2.5-vl"]()
-    good, lost = make_prompts(tmp_path, 2)
-    Path(lost.sample.images[0].uri).unlink()
-    with pytest.raises(PoolError, match="cannot be read"):
-        fitting([good, lost], policy, SETTINGS, World())
-    policy.processor.tokenizer.chat_template = None
-    with pytest.raises(ValueError, match="chat template"):
-        fitting([good], policy, SETTINGS, World())
+    result = run(student, prompts, tmp_path / "out", epochs=1, batch_size=1, max_length=80)
+    assert result.refused == {"sft: longer than max_length": 1, "sft: a text holds a control token of the model": 1}
+    assert result.steps == 3
 
 
 def test_nothing_that_fits_is_one_error_before_any_update(student: PolicyRef, tmp_path: Path) -> None:
