@@ -11,6 +11,8 @@
     |   +-- EndpointDown      it answered nothing for minutes: the stage ends     (ConnectionError)
     |   +-- BadRequest        it refused the request itself: retrying is useless (ValueError)
     |   +-- BadReply          it answered, but not in the form that was asked    (ValueError)
+    |   +-- ControlToken      a text would steer the model that is to read it    (ValueError)
+    |   +-- UnfitPicture      its processor cannot take a picture                (ValueError)
     +-- BudgetExceeded    the calls or the money the user allowed are spent
     +-- TrainingError     an update that cannot be done                         (RuntimeError)
     +-- ClusterError      Ray: resources, actors, deployments, jobs             (RuntimeError)
@@ -63,6 +65,14 @@ class BadRequest(ModelError, ValueError):
 
 class BadReply(ModelError, ValueError):
     """A reply does not parse into the type that was asked for."""
+
+
+class ControlToken(ModelError, ValueError):
+    """A text holds what the model that is to read it takes for a control token."""
+
+
+class UnfitPicture(ModelError, ValueError):
+    """A picture can be read, but not by a model's processor: it is too thin, or has too few pixels."""
 
 
 class BudgetExceeded(DpeError):

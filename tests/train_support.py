@@ -62,6 +62,14 @@ def make_prompts(folder: Path, count: int = 6, rationale: str = "") -> list[Prom
     ]
 
 
+def with_picture(prompt: Prompt, file: Path, size: tuple[int, int]) -> Prompt:
+    """The prompt about a plain picture of that many pixels, left at `file`."""
+    Image.new("RGB", size).save(file)
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    image = ImageRef(digest, "0" * 16, *size, "image/png", str(file))
+    return replace(prompt, sample=replace(prompt.sample, images=(image,)))
+
+
 def make_group(
     prompt: Prompt,
     prompt_ids: Sequence[int],

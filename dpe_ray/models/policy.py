@@ -11,7 +11,7 @@ from typing import Any
 
 from PIL import Image
 
-from dpe_ray.errors import ModelError
+from dpe_ray.errors import ControlToken, ModelError, UnfitPicture
 from dpe_ray.models.adapter import loaded_adapter, new_adapter, open_adapter
 from dpe_ray.models.dtypes import DTYPES, cast, state_dtype, stored_dtype
 from dpe_ray.models.quantized import keep_differentiable, nf4, require_bitsandbytes
@@ -99,22 +99,42 @@ def render(processor: Any, text: str, images: Sequence[Image.Image]) -> dict[str
 
 
 def render_turns(processor: Any, turns: Sequence[Turn]) -> dict[str, Any]:
-    """As `render`, for a whole conversation. Raises ValueError when a text holds one of the model's control tokens."""
+    """As `render`, for a whole conversation.
+
+    Raises ControlToken when a text holds one of the model's, UnfitPicture when its processor cannot take the pictures.
+    """
     prompt, special = chat_text(processor, turns)
     pictures = [image for _, _, images in turns for image in images]
-    return dict(processor(text=prompt, images=pictures or None, return_tensors="pt", add_special_tokens=special))
+    try:
+        return dict(processor(text=prompt, images=pictures or None, return_tensors="pt", add_special_tokens=special))
+    except ValueError as error:
+        if not pictures:
+            raise
+        sizes = ", ".join(f"{picture.width} x {picture.height}" for picture in pictures)
+        reason = " ".join(str(error).split())[:300]
+        raise UnfitPicture(
+            f"pictures of {sizes} pixels: the processor cannot take them ({reason}); use others"
+        ) from error
 
 
 def chat_text(processor: Any, turns: Sequence[Turn]) -> tuple[str, bool]:
     """Write a conversation out, one placeholder per image; and tell whether the tokenizer adds its special tokens."""
     messages = []
     for role, text, images in turns:
-        _require_plain(processor, text)
+        require_plain(processor, text)
         parts: list[dict[str, Any]] = [{"type": "image"} for _ in images]
         messages.append({"role": role, "content": [*parts, {"type": "text", "text": text}]})
     prompt = processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
     bos = processor.tokenizer.bos_token
     return prompt, not (bool(bos) and prompt.startswith(bos))  # some templates write it, some leave it to the tokenizer
+
+
+def require_plain(processor: Any, text: str) -> None:
+    """Raise ControlToken when a text holds one of the model's."""
+    pictures = (getattr(processor, name, None) for name in ("image_token", "video_token"))  # of some, no special tokens
+    controls = (*processor.tokenizer.all_special_tokens, *filter(None, pictures))
+    if found := next((token for token in controls if token in text), None):
+        raise ControlToken(f"text holds {found!r}, which the model reads as a control token; remove it")
 
 
 def pad_token(processor: Any) -> int:
@@ -126,9 +146,9 @@ def pad_token(processor: Any) -> int:
 def answer_ids(policy: LoadedPolicy, text: str) -> tuple[int, ...]:
     """[T] tokens of an assistant's turn as the policy would sample them, its end token included.
 
-    Raises ValueError when the text holds one of the model's control tokens.
+    Raises ControlToken when the text holds one of the model's.
     """
-    _require_plain(policy.processor, text)
+    require_plain(policy.processor, text)
     tokenizer = policy.processor.tokenizer
     return (*tokenizer(text, add_special_tokens=False)["input_ids"], _end_of_turn(policy))
 
@@ -186,13 +206,6 @@ def _base(ref: PolicyRef, dtype: str, quantize: str) -> tuple[Any, str]:
     model = AutoModelForImageTextToText.from_pretrained(ref.base, use_safetensors=True, dtype=DTYPES[dtype], **source)
     keep_differentiable(model)
     return model, stored if wanted != stored else ""
-
-
-def _require_plain(processor: Any, text: str) -> None:
-    pictures = (getattr(processor, name, None) for name in ("image_token", "video_token"))  # of some, no special tokens
-    controls = (*processor.tokenizer.all_special_tokens, *filter(None, pictures))
-    if found := next((token for token in controls if token in text), None):
-        raise ValueError(f"text holds {found!r}, which the model reads as a control token; remove it")
 
 
 def _end_of_turn(policy: LoadedPolicy) -> int:

@@ -16,6 +16,7 @@ from dpe_ray.train.batching import permute_rewards
 from dpe_ray.train.checkpoints import Progress, StepFolders
 from dpe_ray.train.efficiency import efficiency
 from dpe_ray.train.ending import training_key
+from dpe_ray.train.fitting import fitting_prompts, sizes, without_control_tokens
 from dpe_ray.train.metrics import Metrics, OnStep, ignore_step, rollout_metrics
 from dpe_ray.train.reward import PARTS, Part, Rubric, rubric_of
 from dpe_ray.train.settings import GrpoSettings, PolicySettings, SftSettings
@@ -41,19 +42,18 @@ def train(
     The folders of its steps stay below it, for `methods.finetune` to remove. Every rank calls this with the same
     arguments but its own `world`; rank 0 writes and publishes. A run that was killed goes on from its last finished
     step when called again with the same arguments. `parts` are the rewards that `settings.reward` weights; `on_step`
-    gets, on every rank, the number of finished steps and the last one's metrics.
-    Raises TrainingError: no prompts, fewer prompts in a step than ranks, a processor that does not fit its model,
-    rollouts of another policy than was published, a loss that is not finite.
+    gets, on every rank, the number of finished steps and the last one's metrics. Prompts that the policy cannot be
+    shown are left out and counted. Raises TrainingError: none that can be, fewer prompts in a step than ranks, a
+    processor that does not fit its model, rollouts of another policy than was published, a loss that is not finite.
     """
     world = world or World()
     rubric = rubric_of(settings, parts)
-    share = min(settings.prompts_per_step, len(prompts))
-    _check(share, world)
-    trainer = _trainer(policy, prompts, settings, seed, world)
+    trainer, fits, refused = _prepared(policy, prompts, settings, seed, world)
+    share = min(settings.prompts_per_step, len(fits))
     key = training_key(policy, prompts, settings, seed)
 
     def groups_of(step: int, version: int) -> list[RolloutGroup]:
-        batch = world.share([prompts[index] for index in chosen(len(prompts), share, step, seed)])
+        batch = world.share([fits[index] for index in chosen(len(fits), share, step, seed)])
         return roll_out(pool, batch, settings, version, child_seed(seed, step, world.rank))
 
     rolling = Rollouts(groups_of, settings.steps, settings.rollouts_ahead)
@@ -83,7 +83,7 @@ def train(
 
         folders.finish()
         publish(folders.final)
-    return TrainResult(folders.final, settings.steps, progress.metrics)
+    return TrainResult(folders.final, settings.steps, progress.metrics, refused)
 
 
 def chosen(count: int, size: int, step: int, seed: int) -> list[int]:
@@ -167,20 +167,22 @@ def _epoch(count: int, epoch: int, seed: int) -> tuple[int, ...]:
     return tuple(order)
 
 
-def _check(share: int, world: World) -> None:
-    if not share:
-        raise TrainingError("no prompts to train on; look at what supply accepted")
-    if share < world.size:
-        raise TrainingError(f"{share} prompts a step for {world.size} workers; lower train.workers")
-
-
-def _trainer(
+def _prepared(
     policy: PolicyRef, prompts: Sequence[Prompt], settings: GrpoSettings, seed: int, world: World
-) -> GrpoTrainer:
-    """Load the policy, and see that its processor fits before a rollout is paid for."""
-    trainer = GrpoTrainer(trainable(policy, settings, seed), settings, world)
-    trainer.require_pictures(prompts)
-    return trainer
+) -> tuple[GrpoTrainer, list[Prompt], dict[str, int]]:
+    """Load the policy, and leave out what it cannot be shown before a rollout is paid for; how many, by reason.
+
+    Of a set that is larger than all steps together only what they would show is rendered, and is left.
+    """
+    loaded = trainable(policy, settings, seed)
+    plain, refused = without_control_tokens(prompts, loaded)
+    shown = settings.steps * settings.prompts_per_step
+    if shown < len(plain):
+        plain = [plain[index] for index in sorted(chosen(len(plain), shown, 0, seed))]
+    fits, others = fitting_prompts(plain, sizes(plain, loaded, world))
+    if (share := min(settings.prompts_per_step, len(fits))) < world.size:
+        raise TrainingError(f"{share} prompts a step for {world.size} workers; lower train.workers")
+    return GrpoTrainer(loaded, settings, world), fits, refused | others
 
 
 def _begin_again(rolling: Rollouts, publish: Callable[[PolicyRef], None], before: PolicyRef, step: int) -> None:

@@ -20,9 +20,9 @@ from dpe_ray.seeds import child_seed
 from dpe_ray.train.loop import roll_out
 from dpe_ray.train.reward import accuracy, answer_format
 from dpe_ray.train.settings import SftSettings
-from dpe_ray.train.targets import rationale_steps
+from dpe_ray.train.targets import contradicts, rationale_steps
 from dpe_ray.train.world import World
-from dpe_ray.types import PolicyRef, Prompt, RolloutGroup
+from dpe_ray.types import PolicyRef, Prompt, RolloutGroup, Sample
 
 log = logging.getLogger(__name__)
 
@@ -64,10 +64,18 @@ def has_rationale(prompt: Prompt) -> bool:
 
 
 def worked_out(group: RolloutGroup) -> str:
-    """The first rollout with numbered steps, one closing answer line and the right answer; empty without one."""
+    """The first rollout with numbered steps that state no other answer, one closing answer line and the right answer.
+
+    Empty without one.
+    """
     sample = group.prompt.sample
     texts = (rollout.completion.text for rollout in group.rollouts)
-    return next((text for text in texts if accuracy(sample, text) and answer_format(sample, text)), "")
+    return next((text for text in texts if _is_sound(sample, text)), "")
+
+
+def _is_sound(sample: Sample, text: str) -> bool:
+    right = accuracy(sample, text) and answer_format(sample, text)
+    return bool(right) and not contradicts(replace(sample, rationale=text))
 
 
 def _sample(

@@ -1,31 +1,22 @@
 """A round of supervised fine-tuning: complete the samples, leave out what does not fit, update, save. No Ray."""
 
-import logging
 import math
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from dpe_ray.errors import PoolError, TrainingError
-from dpe_ray.models.policy import LoadedPolicy, answer_ids
 from dpe_ray.ports import RolloutPool
 from dpe_ray.train.checkpoints import Progress, StepFolders
 from dpe_ray.train.efficiency import efficiency
 from dpe_ray.train.ending import STEPS, training_key
-from dpe_ray.train.image_tokens import require_features
+from dpe_ray.train.fitting import fitting_samples, sizes
 from dpe_ray.train.loop import Stopwatch, chosen, trainable
 from dpe_ray.train.metrics import OnStep, ignore_step
 from dpe_ray.train.rationales import with_rationales
-from dpe_ray.train.rendering import prompt_inputs
 from dpe_ray.train.settings import SftSettings
 from dpe_ray.train.sft_trainer import SftTrainer
-from dpe_ray.train.targets import completion_text
 from dpe_ray.train.world import World
 from dpe_ray.types import PolicyRef, Prompt, TrainResult
-
-log = logging.getLogger(__name__)
-
-CONTROL, LONG = "sft: a text holds a control token of the model", "sft: longer than max_length"
 
 
 def train(
@@ -49,9 +40,11 @@ def train(
     world = world or World()
     key = training_key(policy, prompts, settings, seed)
     file = Path(out) / STEPS / f"rationales-{key}.json"
-    complete = with_rationales(policy, prompts, pool, settings, file=file, seed=seed, world=world)
     loaded = trainable(policy, settings, seed)
-    fits, refused = fitting(complete, loaded, settings, world)
+    found = sizes(prompts, loaded, world)
+    short, refused = fitting_samples(prompts, found, loaded, settings.max_length)
+    complete = with_rationales(policy, short, pool, settings, file=file, seed=seed, world=world)
+    fits, late = fitting_samples(complete, found, loaded, settings.max_length)
     steps = math.ceil(len(fits) * settings.epochs / settings.batch_size)
     trainer = SftTrainer(loaded, settings, steps, world)
     with StepFolders(out, key, policy, trainer, tuning=settings.tuning, world=world) as folders:
@@ -74,7 +67,7 @@ def train(
 
         folders.finish()
     world.wait()
-    return TrainResult(folders.final, steps, progress.metrics, refused)
+    return TrainResult(folders.final, steps, progress.metrics, dict(Counter(refused) + Counter(late)))
 
 
 def epoch_batch(prompts: Sequence[Prompt], step: int, settings: SftSettings, seed: int) -> list[Prompt]:
@@ -82,39 +75,3 @@ def epoch_batch(prompts: Sequence[Prompt], step: int, settings: SftSettings, see
     left = len(prompts) * settings.epochs - step * settings.batch_size
     indices = chosen(len(prompts), settings.batch_size, step, seed)[:left]
     return [prompts[index] for index in indices]
-
-
-def fitting(
-    prompts: Sequence[Prompt], policy: LoadedPolicy, settings: SftSettings, world: World
-) -> tuple[list[Prompt], dict[str, int]]:
-    """Prompts that the model can be trained on, and how many not, by reason. Each rank looks at its share.
-
-    Costs the rendering of every picture once. Raises TrainingError when none is left, or the checkpoint's processor
-    does not fit its model.
-    """
-    codes = [0.0] * len(prompts)
-    for index in range(world.rank, len(prompts), world.size):
-        codes[index] = _REASONS.index(_refusal(prompts[index], policy, settings.max_length))
-    reasons = [_REASONS[int(code)] for code in world.total(*codes)]
-    kept = [prompt for prompt, reason in zip(prompts, reasons, strict=True) if not reason]
-    refused = Counter(reason for reason in reasons if reason)
-    if not kept:
-        raise TrainingError(
-            f"no prompts to train on: {dict(refused) or 'supply accepted none'}; see train.sft.max_length"
-        )
-    return kept, dict(refused)
-
-
-_REASONS = ("", CONTROL, LONG)
-
-
-def _refusal(prompt: Prompt, policy: LoadedPolicy, max_length: int) -> str:
-    try:
-        completion = answer_ids(policy, completion_text(prompt.sample))
-        inputs = prompt_inputs(policy.processor, prompt)
-    except PoolError:
-        raise  # a picture out of reach is no fault of the sample
-    except ValueError:
-        return CONTROL
-    require_features(policy.model.config, inputs, prompt.sample.id)
-    return LONG if inputs["input_ids"].shape[1] + len(completion) > max_length else ""

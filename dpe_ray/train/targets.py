@@ -5,11 +5,16 @@ The form is the one that the answer prompt asks for (`grading/prompts/answer.jin
 
 import re
 
-from dpe_ray.grading.rules import grade
-from dpe_ray.types import Sample
+from dpe_ray.grading.rules import grade, needs_judge
+from dpe_ray.types import Sample, VerdictKind
 
 _ANSWER_LINE = re.compile(r"\W*(?:the\s+)?(?:final\s+)?answer\b\W*(?:is\b|:|=)", re.IGNORECASE)
-_NUMBERED = re.compile(r"\s*(?:step\s+)?\d+\s*[.):](?!\d)\s*(?=\S)", re.IGNORECASE)
+_STATED = re.compile(
+    r"(?:^|\b(?:so|thus|hence|therefore)\b)\W*(?:the\s+)?(?:(?:final|correct|right)\s+)?answer\b\W*(?:is\b|:|=)",
+    re.IGNORECASE,
+)
+"""At the beginning of a sentence, or of what it concludes."""
+_NUMBERED = re.compile(r"^\s*(?:step\s+)?\d+\s*[.):](?!\d)\s*(?=\S)", re.IGNORECASE)
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z0-9])")
 
 
@@ -44,6 +49,21 @@ def rationale_steps(rationale: str) -> list[str]:
 
 
 def contradicts(sample: Sample) -> bool:
-    """Whether the rationale states an answer of its own, and another than the sample's."""
-    stated = [line for line in sample.rationale.splitlines() if _ANSWER_LINE.match(line)]
-    return bool(stated) and not grade(sample, stated[-1]).correct
+    """Whether the rationale states an answer of its own, and another than the sample's.
+
+    A closing answer line must be right by rule. The last statement within the steps must not be clearly wrong: what no
+    rule can tell, such as "The answer is in the legend.", contradicts nothing.
+    """
+    lines = sample.rationale.splitlines()
+    closing = [line for line in lines if _ANSWER_LINE.match(line)]
+    if closing and not grade(sample, closing[-1]).correct:
+        return True
+    told = [
+        sentence[found.start() :]
+        for line in lines
+        if line not in closing
+        for sentence in _SENTENCE_END.split(_NUMBERED.sub("", line, count=1))
+        if (found := _STATED.search(sentence))
+    ]
+    verdict = grade(sample, told[-1]) if told else None
+    return verdict is not None and verdict.kind is VerdictKind.WRONG and not needs_judge(verdict)

@@ -20,7 +20,7 @@ from dpe_ray.train.reference import Reference
 from dpe_ray.train.schedule import Schedule
 from dpe_ray.train.settings import GrpoSettings
 from dpe_ray.train.world import World
-from dpe_ray.types import Prompt, RolloutGroup
+from dpe_ray.types import RolloutGroup
 
 
 class GrpoTrainer:
@@ -48,13 +48,6 @@ class GrpoTrainer:
         self._schedule = Schedule(self.backend.optimizer, settings.schedule, warmup=settings.warmup, updates=updates)
         self.reference = Reference(self.backend.parts if settings.kl else {})
         self._pad_id = pad_token(policy.processor)
-
-    def require_pictures(self, prompts: Sequence[Prompt]) -> None:
-        """Raise TrainingError when the checkpoint's processor does not fit its model; renders one prompt with pictures.
-
-        What is said here costs no rollouts; other prompts are looked at in `step`, before the model computes anything.
-        """
-        self._module.prompts.inputs(next((prompt for prompt in prompts if prompt.sample.images), prompts[0]))
 
     def step(self, groups: Sequence[RolloutGroup]) -> dict[str, float]:
         """Make `updates_per_step` updates from scored rollouts of the current weights; returns metrics of all ranks.

@@ -1,9 +1,10 @@
 import pytest
 import torch
+from packing_support import MODELS
 from PIL import Image
 from safetensors import safe_open
 
-from dpe_ray.errors import ModelError
+from dpe_ray.errors import ControlToken, ModelError, UnfitPicture
 from dpe_ray.models.policy import answer_ids, load_policy, render, save_policy
 from dpe_ray.types import PolicyRef
 
@@ -75,8 +76,16 @@ def test_a_whole_model_survives_saving_under_the_hubs_names(student, tmp_path):
 def test_a_text_with_a_control_token_is_refused_also_where_only_the_processor_knows_it(student, token):
     policy = load_policy(PolicyRef(student))
     policy.processor.image_token = "<picture>"
-    with pytest.raises(ValueError, match="control token"):
+    with pytest.raises(ControlToken, match="control token"):
         answer_ids(policy, f"red {token}")
+    with pytest.raises(ControlToken, match="control token"):
+        render(policy.processor, f"red {token}", [])
+
+
+def test_a_picture_that_the_processor_cannot_take_is_told_with_its_size():
+    processor = MODELS["qwen3-vl"]().processor
+    with pytest.raises(UnfitPicture, match="pictures of 1000 x 4 pixels"):
+        render(processor, "What colour?", [Image.new("RGB", (1000, 4))])
 
 
 @pytest.mark.parametrize("ref", [PolicyRef("/nowhere/at/all"), PolicyRef("")])

@@ -4,11 +4,20 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from packing_support import MODELS, adapted, hard_groups
+from packing_support import MODELS, SHAPE, adapted, hard_groups
 from train_support import LocalPool, make_prompts
+from transformers import (
+    CLIPVisionConfig,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    PixtralVisionConfig,
+    Qwen2Config,
+    SiglipVisionConfig,
+)
 
 from dpe_ray.errors import TrainingError
 from dpe_ray.models.policy import LoadedPolicy, answer_ids
@@ -70,6 +79,39 @@ def test_a_placeholder_too_few_is_refused_with_the_samples_name(architecture: st
     keep[0, int((inputs["input_ids"][0] == policy.model.config.image_token_id).nonzero()[0])] = False
     with pytest.raises(TrainingError, match=r"sample s7: .* image tokens .* features"):
         require_features(policy.model.config, inputs | {"input_ids": inputs["input_ids"][keep][None]}, "s7")
+
+
+def towered(tower: str, strategy: str) -> Any:
+    """LLaVA over a tower of 4 x 4 patches."""
+    kinds: dict[str, Any] = {"clip": CLIPVisionConfig, "siglip": SiglipVisionConfig, "pixtral": PixtralVisionConfig}
+    shape: dict[str, Any] = SHAPE | {"image_size": 32, "patch_size": 8}
+    text = Qwen2Config(**SHAPE, num_key_value_heads=2, vocab_size=16)
+    config = LlavaConfig(
+        vision_config=kinds[tower](**shape),
+        text_config=text,
+        image_token_index=7,
+        vision_feature_layer=-1,
+        vision_feature_select_strategy=strategy,
+    )
+    return LlavaForConditionalGeneration(config).eval()
+
+
+@pytest.mark.parametrize("strategy", ["full", "default"])
+@pytest.mark.parametrize("tower", ["clip", "siglip"])
+def test_llava_takes_as_many_placeholders_as_its_tower_gives_features(tower: str, strategy: str) -> None:
+    model, pixels = towered(tower, strategy), torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        count = sum(len(feature) for feature in model.get_image_features(pixel_values=pixels).pooler_output)
+    require_features(model.config, {"input_ids": torch.tensor([[1] + [7] * count]), "pixel_values": pixels}, "x")
+    with pytest.raises(TrainingError, match=f"{count} features"):
+        require_features(model.config, {"input_ids": torch.tensor([[7] * (count + 1)]), "pixel_values": pixels}, "x")
+
+
+def test_a_tower_of_no_known_kind_is_left_to_the_model_but_placeholders_without_a_picture_are_not() -> None:
+    config, ids = towered("pixtral", "full").config, torch.tensor([[7, 7, 7]])
+    require_features(config, {"input_ids": ids, "pixel_values": torch.randn(1, 3, 32, 32)}, "x")
+    with pytest.raises(TrainingError, match="3 image tokens and its pictures give 0 features"):
+        require_features(config, {"input_ids": ids}, "x")
 
 
 @pytest.mark.parametrize("packing", ["auto", "off"])

@@ -85,6 +85,7 @@ def test_the_start_of_the_round_is_asked_and_after_a_restart_nobody(tmp_path: Pa
         ("answer: red", False),
         ("1. it is so\nanswer: blue", False),
         ("1. it is so\nanswer: red\nanswer: red", False),
+        ("1. so the answer is blue\nanswer: red", False),
     ],
 )
 def test_only_a_right_answer_in_numbered_steps_is_kept(tmp_path: Path, text: str, kept: bool) -> None:

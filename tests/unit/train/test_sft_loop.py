@@ -11,8 +11,7 @@ from train_support import LocalPool, make_prompts
 from dpe_ray.errors import TrainingError
 from dpe_ray.models.policy import load_policy
 from dpe_ray.train.settings import SftSettings
-from dpe_ray.train.sft_loop import epoch_batch, fitting, train
-from dpe_ray.train.world import World
+from dpe_ray.train.sft_loop import epoch_batch, train
 from dpe_ray.types import PolicyRef, Prompt, Sample, TrainResult
 
 SETTINGS = SftSettings(
@@ -132,10 +131,9 @@ def test_samples_that_do_not_fit_the_model_are_counted_and_left_out(student: Pol
     long = replace(fits[0], sample=replace(fits[0].sample, rationale="1. " + "red " * 80))
     control: Sample = replace(fits[0].sample, rationale="1. an <image> of red")
     prompts = [*fits, long, replace(fits[0], sample=control)]
-    kept, refused = fitting(prompts, load_policy(student), replace(SETTINGS, max_length=80), World())
-    assert kept == fits
-    assert refused == {"sft: longer than max_length": 1, "sft: a text holds a control token of the model": 1}
-    assert run(student, prompts, tmp_path / "out", epochs=1, max_length=80).refused == refused
+    result = run(student, prompts, tmp_path / "out", epochs=1, batch_size=1, max_length=80)
+    assert result.refused == {"sft: longer than max_length": 1, "sft: a text holds a control token of the model": 1}
+    assert result.steps == 3
 
 
 def test_nothing_that_fits_is_one_error_before_any_update(student: PolicyRef, tmp_path: Path) -> None:
