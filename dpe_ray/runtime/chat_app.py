@@ -110,7 +110,10 @@ class ChatShell:
         return await asyncio.to_thread(self._engine.load_policy, policy)
 
     async def rollout(self, prompts: Sequence[Prompt], settings: dict[str, Any]) -> list[RolloutGroup]:
-        """As `RolloutPool.rollout`, for engines that can. Raises BadRequest for others."""
+        """As `RolloutPool.rollout`, for engines that can; `seed` among the settings as `rollout_seeds`.
+
+        Raises BadRequest for engines that cannot.
+        """
         rollout = getattr(self._engine, "rollout", None)
         if rollout is None:
             raise BadRequest(f"models.{self._name}: its engine gives no rollouts; use engine: transformers or vllm")

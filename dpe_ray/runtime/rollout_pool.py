@@ -8,6 +8,7 @@ from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 
 from dpe_ray.errors import ClusterError, DpeError, TrainingError
+from dpe_ray.models.sampling import rollout_seeds
 from dpe_ray.runtime.serve_app import publish
 from dpe_ray.runtime.serve_route import last_line
 from dpe_ray.types import PolicyRef, Prompt, RolloutGroup
@@ -39,13 +40,13 @@ class ServeRolloutPool:
             "temperature": temperature,
             "top_p": top_p,
             "max_tokens": max_tokens,
-            "seed": seed,
         }
+        seeds = rollout_seeds(prompts, seed)
         try:
             handle = serve.get_app_handle(self.app)
             calls = [
-                handle.rollout.remote(prompts[at : at + PROMPTS_PER_CALL], settings)
-                for at in range(0, len(prompts), PROMPTS_PER_CALL)
+                handle.rollout.remote(prompts[part], settings | {"seed": seeds[part]})
+                for part in (slice(at, at + PROMPTS_PER_CALL) for at in range(0, len(prompts), PROMPTS_PER_CALL))
             ]
             groups: list[RolloutGroup] = [group for call in calls for group in call.result()]
         except (RayError, RayServeException, RuntimeError) as error:

@@ -225,6 +225,12 @@ def test_rollouts_come_in_order_under_one_version(url, prompts):
     assert groups == ServeRolloutPool("student").rollout(prompts, **SETTINGS)
 
 
+def test_a_prompt_asked_again_in_another_call_is_not_given_the_same_draws(url, prompts):
+    groups = ServeRolloutPool("student").rollout([*prompts[:20], prompts[0]], **SETTINGS)
+    assert groups[0].prompt == groups[20].prompt
+    assert groups[0].rollouts != groups[20].rollouts
+
+
 def test_an_engines_own_error_crosses_as_itself(url, prompts):
     with pytest.raises(BadRequest, match=r"exceed the context"):
         ServeRolloutPool("student").rollout(prompts[:1], **{**SETTINGS, "max_tokens": 10_000})
