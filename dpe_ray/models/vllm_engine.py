@@ -107,7 +107,7 @@ class VllmEngine:
         max_tokens: int,
         seed: int | Sequence[int],
     ) -> list[RolloutGroup]:
-        """As `RolloutPool.rollout`, `seed` as `rollout_seeds`: from one policy, with tokens as vLLM saw and wrote them."""
+        """As `RolloutPool.rollout`, `seed` as `rollout_seeds`: from one policy, with the tokens that vLLM saw."""
         self._require_exact(temperature, top_p)
         jobs = []
         for prompt, own_seed in zip(prompts, rollout_seeds(prompts, seed), strict=True):

@@ -9,7 +9,7 @@ from ray.serve.exceptions import RayServeException
 
 from dpe_ray.errors import ClusterError, DpeError, TrainingError
 from dpe_ray.models.sampling import rollout_seeds
-from dpe_ray.runtime.serve_app import publish
+from dpe_ray.runtime.publication import publish
 from dpe_ray.runtime.serve_route import last_line
 from dpe_ray.types import PolicyRef, Prompt, RolloutGroup
 

@@ -27,6 +27,8 @@ from dpe_ray.ports import ChatReply, ChatRequest, Message
 from dpe_ray.runtime import serve_app
 from dpe_ray.runtime.endpoints import run_prefix
 from dpe_ray.runtime.listening import Listen
+from dpe_ray.runtime.policy_board import published
+from dpe_ray.runtime.publication import publish
 from dpe_ray.runtime.rollout_pool import ServeRolloutPool
 from dpe_ray.runtime.serve_route import ServeRoute
 from dpe_ray.types import Answer, AnswerKind, ImageRef, PolicyRef, Prompt, Sample
@@ -160,17 +162,17 @@ async def test_a_slow_reply_over_ray_is_an_outage(url):
 
 async def test_a_replica_of_another_version_never_answers(client, student, adapter, url):
     spec = ChatSpec("student", url, "student", retries=0, policy_version=0, route=ServeRoute("student"))
-    await asyncio.to_thread(serve_app.publish, "student", PolicyRef(student, adapter, 3))
+    await asyncio.to_thread(publish, "student", PolicyRef(student, adapter, 3))
     with pytest.raises(ModelUnavailable, match="it serves policy v3, v0 is wanted"):
         await spec.open().chat(REQUEST)
-    await asyncio.to_thread(serve_app.publish, "student", PolicyRef(student))
+    await asyncio.to_thread(publish, "student", PolicyRef(student))
     assert (await spec.open().chat(REQUEST)).model == "student@v0"
 
 
 def test_a_published_policy_reaches_every_replica_and_later_ones(client, student, adapter, url):
     ask = {"model": "student", "messages": user(), "temperature": 0, "max_tokens": 8}
     before = texts(client.chat.completions.create(**ask))
-    serve_app.publish("student", PolicyRef(student, adapter, 3))
+    publish("student", PolicyRef(student, adapter, 3))
     replies = [client.chat.completions.create(**ask) for _ in range(12)]
     assert {reply.system_fingerprint for reply in replies} == {"v3"}
     assert texts(replies[0]) != before
@@ -179,7 +181,7 @@ def test_a_published_policy_reaches_every_replica_and_later_ones(client, student
     wait_for_replicas("student", set(old[1:]), count=2)
     replies = [client.chat.completions.create(**ask) for _ in range(12)]
     assert {reply.system_fingerprint for reply in replies} == {"v3"}
-    serve_app.publish("student", PolicyRef(student))
+    publish("student", PolicyRef(student))
     assert texts(client.chat.completions.create(**ask)) == before
 
 
@@ -198,13 +200,16 @@ def wait_for_replicas(app, survivors, count):
     raise AssertionError("the replica that was killed did not come back")
 
 
-def test_a_policy_that_cannot_be_loaded_is_a_cluster_error_and_the_old_one_stays(client, student):
-    with pytest.raises(ClusterError, match="policy 9 was not loaded"):
-        serve_app.publish("student", PolicyRef("/nowhere", version=9))
-    serve_app.publish("student", PolicyRef(student))
-    with pytest.raises(ClusterError):
-        ServeRolloutPool("student").publish(PolicyRef("/nowhere", version=9))
-    serve_app.publish("student", PolicyRef(student))
+def test_a_policy_that_cannot_be_loaded_is_a_cluster_error_and_the_old_one_stays(client, student, adapter):
+    old = PolicyRef(student, adapter, 3)
+    publish("student", old)
+    for attempt in (publish, lambda app, policy: ServeRolloutPool(app).publish(policy)):
+        with pytest.raises(ClusterError, match="policy 9 was not loaded"):
+            attempt("student", PolicyRef("/nowhere", version=9))
+        assert published("student") == old
+    replies = [client.chat.completions.create(model="student", messages=user(), max_tokens=3) for _ in range(12)]
+    assert {reply.system_fingerprint for reply in replies} == {"v3"}
+    publish("student", PolicyRef(student))
 
 
 @pytest.fixture

@@ -1,0 +1,78 @@
+"""A policy for every replica of a served model: those that run, those that start meanwhile, and later ones."""
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from ray import serve
+from ray.exceptions import RayError
+from ray.serve.context import _get_global_client
+from ray.serve.exceptions import RayServeException
+
+from dpe_ray.errors import ClusterError
+from dpe_ray.runtime import policy_board
+from dpe_ray.runtime.serve_route import last_line
+from dpe_ray.types import PolicyRef
+
+logger = logging.getLogger(__name__)
+BROKEN = (RayError, RayServeException, RuntimeError, ValueError, TimeoutError)
+"""What Serve's functions raise when something does not work; ClusterError is one of them."""
+_STARTED_S = 60.0
+_STARTING = ("STARTING", "UPDATING", "RECOVERING", "PENDING_MIGRATION")
+
+
+def publish(app: str, policy: PolicyRef) -> None:
+    """Make every replica of an app serve `policy`, later ones too. Raises ClusterError when one did not take it.
+
+    Replicas that start after that serve what was published before.
+    """
+    try:
+        _replicas(app)  # an app that is not there gets no board
+        with _on_the_board(app, policy):
+            _tell_all(app, policy)
+    except BROKEN as error:
+        raise ClusterError(f"app {app}: policy {policy.version} was not loaded ({last_line(error)})") from error
+
+
+@contextmanager
+def _on_the_board(app: str, policy: PolicyRef) -> Iterator[None]:
+    """Write down for replicas that start from now on; put back what was there when the block raises."""
+    former = policy_board.published(app)
+    policy_board.write_down(app, policy)
+    try:
+        yield
+    except BROKEN:
+        try:
+            policy_board.write_down(app, former)
+        except BROKEN as error:  # must not hide why the policy was not taken
+            logger.warning("app %s: replicas that start get a policy that was refused: %s", app, last_line(error))
+        raise
+
+
+def _tell_all(app: str, policy: PolicyRef) -> None:
+    _wait_for_starting_replicas(app)
+    answers = serve.get_app_handle(app).broadcast("load_policy", policy).results(return_exceptions=True)
+    for answer in answers:
+        if isinstance(answer, Exception):
+            raise answer
+    if not answers or set(answers) != {policy.version}:
+        raise ClusterError(f"replicas serve policies {sorted(set(answers))} instead of {policy.version}")
+
+
+def _wait_for_starting_replicas(app: str) -> None:
+    """Return when no replica starts: one that read the board before it was written would miss the broadcast."""
+    deadline = time.monotonic() + _STARTED_S
+    while time.monotonic() < deadline:
+        if not any(replica["state"] in _STARTING for replica in _replicas(app)):
+            return
+        time.sleep(0.2)
+
+
+def _replicas(app: str) -> list[dict[str, Any]]:
+    """As `ReplicaDetails` of Serve's schema. Raises ClusterError when there is no such app."""
+    applications = _get_global_client().get_serve_details()["applications"]
+    if app not in applications:
+        raise ClusterError("it is not served")
+    return [replica for deployment in applications[app]["deployments"].values() for replica in deployment["replicas"]]
