@@ -7,9 +7,10 @@ from contextlib import contextmanager
 from typing import Any
 
 from ray import serve
-from ray.exceptions import RayError
+from ray.exceptions import RayActorError, RayError
 from ray.serve.context import _get_global_client
-from ray.serve.exceptions import RayServeException
+from ray.serve.exceptions import DeploymentUnavailableError, RayServeException
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
 from dpe_ray.errors import ClusterError
 from dpe_ray.runtime import policy_board
@@ -21,6 +22,12 @@ BROKEN = (RayError, RayServeException, RuntimeError, ValueError, TimeoutError)
 """What Serve's functions raise when something does not work; ClusterError is one of them."""
 _STARTED_S = 60.0
 _STARTING = ("STARTING", "UPDATING", "RECOVERING", "PENDING_MIGRATION")
+_ASKED = Retrying(stop=stop_after_attempt(8), wait=wait_exponential(0.25, 8), reraise=True)
+"""25 s in all: Serve looks every 10 s whether a replica that it counts is still there."""
+
+
+class _Missed(ClusterError):
+    """A replica runs that was not asked."""
 
 
 def publish(app: str, policy: PolicyRef) -> None:
@@ -52,13 +59,30 @@ def _on_the_board(app: str, policy: PolicyRef) -> Iterator[None]:
 
 
 def _tell_all(app: str, policy: PolicyRef) -> None:
-    _wait_for_starting_replicas(app)
-    answers = serve.get_app_handle(app).broadcast("load_policy", policy).results(return_exceptions=True)
+    """Ask until all replicas that run have answered: Serve's broadcast leaves some out, and goes by an old list."""
+    told: set[str] = set()
+    for attempt in _ASKED.copy(retry=retry_if_exception_type(_Missed)):
+        with attempt:
+            _wait_for_starting_replicas(app)
+            told |= _tell(app, policy)
+            missed = {replica["replica_id"] for replica in _replicas(app) if replica["state"] == "RUNNING"} - told
+            if missed or not told:
+                raise _Missed(f"{len(missed)} of its replicas did not answer")
+
+
+def _tell(app: str, policy: PolicyRef) -> set[str]:
+    """Ask those that Serve's handle knows; ids of those that took it. Raises what one said that refused it."""
+    try:
+        answers = serve.get_app_handle(app).broadcast("load_policy", policy).results(return_exceptions=True)
+    except DeploymentUnavailableError:  # Serve knows none at the moment
+        return set()
+    answers = [answer for answer in answers if not isinstance(answer, RayActorError)]  # ended before it could answer
     for answer in answers:
         if isinstance(answer, Exception):
             raise answer
-    if not answers or set(answers) != {policy.version}:
-        raise ClusterError(f"replicas serve policies {sorted(set(answers))} instead of {policy.version}")
+    if strange := sorted({version for _, version in answers} - {policy.version}):
+        raise ClusterError(f"replicas serve policies {strange} instead of {policy.version}")
+    return {replica for replica, _ in answers}
 
 
 def _wait_for_starting_replicas(app: str) -> None:

@@ -3,8 +3,9 @@
 from types import SimpleNamespace
 
 import pytest
-from ray.exceptions import RayActorError, RayError
-from ray.serve.exceptions import RayServeException
+from ray.exceptions import ActorDiedError, RayActorError, RayError
+from ray.serve.exceptions import DeploymentUnavailableError, RayServeException
+from tenacity import nap
 
 from dpe_ray.errors import ClusterError
 from dpe_ray.runtime import policy_board, publication
@@ -35,7 +36,9 @@ class FakeServe:
         assert method == "load_policy"
         known = self.known.pop(0) if len(self.known) > 1 else self.known[0]
         self.asked.append(known)
-        answers = [self.answers.get(name, policy.version) for name in known]
+        if not known:
+            raise DeploymentUnavailableError("app")
+        answers = [self.answers.get(name, (name, policy.version)) for name in known]
         return SimpleNamespace(results=lambda return_exceptions: answers)
 
     def write_down(self, app, policy):
@@ -57,6 +60,7 @@ def app(monkeypatch):
     monkeypatch.setattr(publication, "_get_global_client", lambda: fake)
     monkeypatch.setattr(publication.serve, "get_app_handle", lambda app: fake)
     monkeypatch.setattr(publication, "time", SimpleNamespace(sleep=fake.sleep, monotonic=lambda: fake.now))
+    monkeypatch.setattr(nap.time, "sleep", fake.sleep)
     monkeypatch.setattr(policy_board, "published", fake.board.get)
     monkeypatch.setattr(policy_board, "write_down", fake.write_down)
     return fake
@@ -81,10 +85,10 @@ def test_a_policy_that_serve_cannot_pass_on_is_a_cluster_error(app, monkeypatch,
 
 
 @pytest.mark.parametrize("former", [OLD, None], ids=["published", "source"])
-@pytest.mark.parametrize("answer", [RuntimeError("no such folder"), 2], ids=["refused", "another"])
+@pytest.mark.parametrize("answer", [RuntimeError("no such folder"), ("two", 2)], ids=["refused", "another"])
 def test_a_policy_that_one_replica_does_not_take_leaves_the_former_one_for_later_replicas(app, former, answer):
     app.board["app"], app.answers["two"] = former, answer
-    with pytest.raises(ClusterError, match=r"policy 3 was not loaded \((no such folder|.* \[2, 3\] instead of 3)\)"):
+    with pytest.raises(ClusterError, match=r"policy 3 was not loaded \((no such folder|.* \[2\] instead of 3)\)"):
         publish("app", NEW)
     assert app.board == {"app": former}
 
@@ -105,6 +109,29 @@ def test_a_board_that_cannot_be_put_back_does_not_hide_why_the_policy_was_refuse
     with pytest.raises(ClusterError, match="no such folder"):
         publish("app", NEW)
     assert "no board" in caplog.text
+
+
+@pytest.mark.parametrize("known", [["two"], []], ids=["some", "all"])
+def test_a_replica_that_runs_and_was_left_out_is_asked_again(app, known):
+    app.known = [known, known, ["one", "two"]]
+    publish("app", NEW)
+    assert app.asked == [known, known, ["one", "two"]]
+
+
+def test_a_replica_that_runs_and_never_answers_is_a_cluster_error(app):
+    app.known = [["two"]]
+    with pytest.raises(ClusterError, match="1 of its replicas did not answer"):
+        publish("app", NEW)
+    assert 20 < app.now < 30
+    assert app.board == {"app": OLD}
+
+
+def test_a_replica_that_dies_under_the_question_is_waited_for_until_serve_has_replaced_it(app):
+    app.answers["two"] = ActorDiedError()
+    app.known = [["one", "two"], ["one", "three"]]
+    app.later = [{"two": replica("STOPPING"), "three": replica("STARTING")}, {"three": replica("RUNNING")}]
+    publish("app", NEW)
+    assert app.asked == [["one", "two"], ["one", "three"]]
 
 
 def test_an_app_that_vanishes_while_its_replicas_start_is_a_cluster_error(app, monkeypatch):
