@@ -86,12 +86,24 @@ def _tell(app: str, policy: PolicyRef) -> set[str]:
 
 
 def _wait_for_starting_replicas(app: str) -> None:
-    """Return when no replica starts: one that read the board before it was written would miss the broadcast."""
+    """Return when no replica is about to run that read the board before it was written.
+
+    One that has no place in the cluster yet has still to read it, however long it waits.
+    """
     deadline = time.monotonic() + _STARTED_S
-    while time.monotonic() < deadline:
-        if not any(replica["state"] in _STARTING for replica in _replicas(app)):
+    while starting := [replica for replica in _replicas(app) if replica["state"] in _STARTING]:
+        if all(_waits(replica) for replica in starting):
+            logger.info("app %s: %d replicas wait for room", app, len(starting))
+            return
+        if time.monotonic() > deadline:
+            logger.warning("app %s: %d replicas still start after %.0f s", app, len(starting), _STARTED_S)
             return
         time.sleep(0.2)
+
+
+def _waits(replica: dict[str, Any]) -> bool:
+    """Whether it has no process yet; Serve constructs the app in it after it told us its node (Ray 2.60)."""
+    return replica["state"] == "STARTING" and not replica.get("node_id")
 
 
 def _replicas(app: str) -> list[dict[str, Any]]:

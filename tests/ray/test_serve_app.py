@@ -5,6 +5,7 @@ import base64
 import contextlib
 import io
 import json
+import logging
 import os
 import re
 import signal
@@ -19,7 +20,7 @@ import torch
 from PIL import Image
 from ray import serve
 
-from dpe_ray.config import ModelConfig
+from dpe_ray.config import ModelConfig, Workers
 from dpe_ray.errors import BadRequest, ClusterError, ModelUnavailable
 from dpe_ray.models.openai_chat import ChatSpec
 from dpe_ray.models.policy import load_policy, save_policy
@@ -263,6 +264,27 @@ def test_an_unknown_app_is_a_cluster_error(url, prompts):
 def oracle(tmp_path):
     (tmp_path / "truth").write_text("")
     return ModelConfig(source=str(tmp_path / "truth"), engine="oracle", num_cpus=0.1)
+
+
+@pytest.fixture
+def crowded(url):
+    """An app for whose second replica there is no room."""
+    model = ModelConfig(source="any", engine="echo", num_cpus=2, replicas=Workers(min=2, max=2))
+    target = serve_app._target(model, ("crowded", "crowded", ("echo", "any", {})))
+    serve.run_many([target], wait_for_applications_running=False)
+    deadline = time.monotonic() + 120
+    while serve.status().applications["crowded"].deployments["ChatApp"].replica_states.get("RUNNING") != 1:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    yield "crowded"
+    serve_app.take_down(["crowded"])
+
+
+def test_a_replica_that_finds_no_room_does_not_hold_up_a_policy(crowded, caplog):
+    caplog.set_level(logging.INFO)
+    publish(crowded, PolicyRef("any", version=5))
+    assert "app crowded: 1 replicas wait for room" in caplog.text
+    assert published(crowded) == PolicyRef("any", version=5)
 
 
 def test_two_runs_on_one_cluster_do_not_meet_and_leave_nothing_behind(url, oracle, student):

@@ -1,5 +1,6 @@
 """Every replica takes a policy that is published, or the one before it stays."""
 
+import logging
 from types import SimpleNamespace
 
 import pytest
@@ -150,6 +151,22 @@ def test_a_replica_that_loads_is_waited_for_as_it_may_have_read_the_board_before
     publish("app", NEW)
     assert app.asked == [["one", "two", "three"]]
     assert app.now > 0
+
+
+def test_a_replica_that_loads_for_minutes_holds_nobody_up_for_ever(app, caplog):
+    app.replicas["three"] = replica("STARTING")
+    publish("app", NEW)
+    assert 60 < app.now < 62
+    assert "1 replicas still start" in caplog.text
+
+
+@pytest.mark.parametrize("waits", [replica("STARTING", None), {"state": "STARTING"}])
+def test_a_replica_that_finds_no_room_holds_nobody_up(app, waits, caplog):
+    caplog.set_level(logging.INFO)
+    app.replicas["three"] = waits
+    publish("app", NEW)
+    assert app.now == 0
+    assert "1 replicas wait for room" in caplog.text
 
 
 def test_a_replica_that_serve_has_lost_sight_of_is_waited_for(app):
