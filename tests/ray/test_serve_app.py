@@ -12,6 +12,7 @@ import signal
 import time
 import urllib.request
 from collections.abc import Sequence
+from threading import Timer
 
 import openai
 import pytest
@@ -170,20 +171,31 @@ async def test_a_replica_of_another_version_never_answers(client, student, adapt
     assert (await spec.open().chat(REQUEST)).model == "student@v0"
 
 
-def test_a_published_policy_reaches_every_replica_and_later_ones(client, student, adapter, url):
+def test_a_published_policy_reaches_every_replica(client, student, adapter):
     ask = {"model": "student", "messages": user(), "temperature": 0, "max_tokens": 8}
     before = texts(client.chat.completions.create(**ask))
     publish("student", PolicyRef(student, adapter, 3))
     replies = [client.chat.completions.create(**ask) for _ in range(12)]
     assert {reply.system_fingerprint for reply in replies} == {"v3"}
     assert texts(replies[0]) != before
-    old = pids("student")
-    os.kill(old[0], signal.SIGKILL)
-    wait_for_replicas("student", set(old[1:]), count=2)
-    replies = [client.chat.completions.create(**ask) for _ in range(12)]
-    assert {reply.system_fingerprint for reply in replies} == {"v3"}
     publish("student", PolicyRef(student))
     assert texts(client.chat.completions.create(**ask)) == before
+
+
+def test_a_replica_that_dies_under_rollouts_changes_nothing_in_them_and_the_next_serves_what_was_published(
+    client, student, adapter, prompts, caplog
+):
+    publish("student", PolicyRef(student, adapter, 3))
+    pool, settings, begun = ServeRolloutPool("student"), {**SETTINGS, "group_size": 8, "max_tokens": 64}, time.time()
+    undisturbed = pool.rollout(prompts, **settings)
+    old = pids("student")
+    Timer((time.time() - begun) / 3, os.kill, (old[0], signal.SIGKILL)).start()
+    assert pool.rollout(prompts, **settings) == undisturbed
+    assert "rollout calls were lost" in caplog.text
+    wait_for_replicas("student", set(old[1:]), count=2)
+    replies = [client.chat.completions.create(model="student", messages=user(), max_tokens=3) for _ in range(12)]
+    assert {reply.system_fingerprint for reply in replies} == {"v3"}
+    publish("student", PolicyRef(student))
 
 
 def pids(app):
@@ -192,7 +204,7 @@ def pids(app):
 
 def wait_for_replicas(app, survivors, count):
     """Until `count` replicas answer, those that survived among them."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 240
     while time.monotonic() < deadline:
         with contextlib.suppress(ray.exceptions.RayError):  # the one that was killed is still on Serve's list
             if len(now := set(pids(app))) == count and survivors < now:
@@ -272,7 +284,7 @@ def crowded(url):
     model = ModelConfig(source="any", engine="echo", num_cpus=2, replicas=Workers(min=2, max=2))
     target = serve_app._target(model, ("crowded", "crowded", ("echo", "any", {})))
     serve.run_many([target], wait_for_applications_running=False)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 240
     while serve.status().applications["crowded"].deployments["ChatApp"].replica_states.get("RUNNING") != 1:
         assert time.monotonic() < deadline
         time.sleep(0.2)
