@@ -4,7 +4,6 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from ray import serve
@@ -138,8 +137,7 @@ def engine_arguments(model: ModelConfig, threads: int) -> tuple[str, str, dict[s
     options = {"threads": threads, **model.options} if model.engine in _THREADED else dict(model.options)
     if model.revision:
         options["revision"] = model.revision
-    source = str(Path(model.source).absolute()) if Path(model.source).exists() else model.source
-    return model.engine, source, options
+    return model.engine, model.source, options
 
 
 def _why_not(error: Exception, apps: Iterable[str]) -> str:
