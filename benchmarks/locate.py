@@ -87,13 +87,15 @@ def endpoints(policy: PolicyRef) -> Iterator[dict[str, str]]:
             options = {"error_rate": rate}
             models[name] = ModelConfig(source=str(no_scenes), engine="oracle", options=options, num_cpus=0.1)
         session.start(num_cpus=4)
-        from dpe_ray.runtime import serve_app  # behind the session, which sets what Ray reads when it is imported
+        # behind the session, which sets what Ray reads when it is imported
+        from dpe_ray.runtime import serve_app
+        from dpe_ray.runtime.publication import publish
 
         try:
             served = serve_app.serve_models(models)
             for one in served.values():
                 wait_until_ready(one.url)
-            serve_app.publish(served["student"].app, policy)
+            publish(served["student"].app, policy)
             yield {name: one.url for name, one in served.items()}
         finally:
             session.stop()

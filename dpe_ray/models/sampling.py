@@ -1,6 +1,6 @@
 """What engines have in common: which requests they take, and what each prompt of a rollout batch is seeded with."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from dpe_ray.errors import BadRequest
 from dpe_ray.ports import MAX_TOP_LOGPROBS, EngineRequest
@@ -21,10 +21,18 @@ def check_request(request: EngineRequest, limit: int) -> None:
             raise BadRequest(f"{name}: must be {right}")
 
 
-def rollout_seeds(prompts: Sequence[Prompt], seed: int) -> Iterator[int]:
-    """Per prompt, by what it asks and not by where it stands: a split over replicas draws the same."""
+def rollout_seeds(prompts: Sequence[Prompt], seed: int | Sequence[int]) -> list[int]:
+    """[P] What each prompt is seeded with; `seed` is that of all of them, or the seeds that this gave for them before.
+
+    One seed becomes P by what the prompts ask and how often they did before, not by where they stand. Who splits them
+    asks for the seeds of the whole first: within its part, a prompt that is asked again looks like the first.
+    """
+    if not isinstance(seed, int):
+        return list(seed)
     times: dict[tuple[str, str], int] = {}
+    seeds = []
     for prompt in prompts:
         asked = prompt.sample.id, prompt.text
         times[asked] = times.get(asked, 0) + 1
-        yield child_seed(seed, *asked, times[asked])
+        seeds.append(child_seed(seed, *asked, times[asked]))
+    return seeds

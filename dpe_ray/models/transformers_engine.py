@@ -101,9 +101,9 @@ class TransformersEngine:
         temperature: float,
         top_p: float,
         max_tokens: int,
-        seed: int,
+        seed: int | Sequence[int],
     ) -> list[RolloutGroup]:
-        """As `RolloutPool.rollout`. Chat waits meanwhile, so all groups come from one policy."""
+        """As `RolloutPool.rollout`; `seed` as `rollout_seeds`. Chat waits meanwhile: one policy gives all groups."""
         with self._model_lock:
             jobs = []
             for prompt, own_seed in zip(prompts, rollout_seeds(prompts, seed), strict=True):

@@ -105,9 +105,9 @@ class VllmEngine:
         temperature: float,
         top_p: float,
         max_tokens: int,
-        seed: int,
+        seed: int | Sequence[int],
     ) -> list[RolloutGroup]:
-        """As `RolloutPool.rollout`: all groups come from one policy, with the tokens that vLLM saw and wrote."""
+        """As `RolloutPool.rollout`, `seed` as `rollout_seeds`: from one policy, with the tokens that vLLM saw."""
         self._require_exact(temperature, top_p)
         jobs = []
         for prompt, own_seed in zip(prompts, rollout_seeds(prompts, seed), strict=True):

@@ -105,12 +105,16 @@ class ChatShell:
         """Process of the replica."""
         return os.getpid()
 
-    async def load_policy(self, policy: PolicyRef) -> int:
-        """As `Engine.load_policy`, beside the event loop."""
-        return await asyncio.to_thread(self._engine.load_policy, policy)
+    async def load_policy(self, policy: PolicyRef) -> tuple[str, int]:
+        """As `Engine.load_policy`, beside the event loop; tells Serve's id of the replica, too."""
+        version = await asyncio.to_thread(self._engine.load_policy, policy)
+        return serve.get_replica_context().replica_id.unique_id, version
 
     async def rollout(self, prompts: Sequence[Prompt], settings: dict[str, Any]) -> list[RolloutGroup]:
-        """As `RolloutPool.rollout`, for engines that can. Raises BadRequest for others."""
+        """As `RolloutPool.rollout`, for engines that can; `seed` among the settings as `rollout_seeds`.
+
+        Raises BadRequest for engines that cannot.
+        """
         rollout = getattr(self._engine, "rollout", None)
         if rollout is None:
             raise BadRequest(f"models.{self._name}: its engine gives no rollouts; use engine: transformers or vllm")

@@ -36,13 +36,19 @@ def serve_forever(config: RunConfig, listen: Listen, notify: Callable[[str], Non
 
 
 def resolve_models(config: RunConfig, folder: Path) -> dict[str, ModelConfig]:
-    """Give every model that this run serves a source that its engine can open, and the options of the whole run."""
+    """Give every model that this run serves a source that its engine can open, and the options of the whole run.
+
+    A path becomes absolute: replicas and training workers run elsewhere.
+    """
 
     def resolved(model: ModelConfig) -> ModelConfig:
         options = model.options
         if config.runtime.deterministic and model.engine == "transformers":
             options = {**options, "one_by_one": True}
-        return model.model_copy(update={"source": resolve(model.source, folder, config.seed), "options": options})
+        source = resolve(model.source, folder, config.seed)
+        if Path(source).exists():
+            source = str(Path(source).absolute())
+        return model.model_copy(update={"source": source, "options": options})
 
     return {name: resolved(model) if model.engine else model for name, model in config.models.items()}
 

@@ -121,8 +121,8 @@ def _machine(
 ) -> Machine:
     """Bind the ports of the stages to Ray and to what is served there."""
     from dpe_ray.runtime.data_map import DataMapper
+    from dpe_ray.runtime.publication import publish
     from dpe_ray.runtime.quota_actor import start_book, start_calls
-    from dpe_ray.runtime.serve_app import publish
     from dpe_ray.runtime.serve_route import ServeRoute
     from dpe_ray.runtime.sharded_index import ActorParts
     from dpe_ray.runtime.train_job import RayPolicyUpdater, method_settings

@@ -1,17 +1,13 @@
-"""Models of the run as Ray Serve apps: one per entry of `models`, started, given policies and taken down here."""
+"""Models of the run as Ray Serve apps: one per entry of `models`, started and taken down here."""
 
 import logging
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from ray import serve
-from ray.exceptions import RayError
 from ray.serve.context import _get_global_client
-from ray.serve.exceptions import RayServeException
 
 from dpe_ray.config import ModelConfig
 from dpe_ray.errors import ClusterError, ConfigError
@@ -19,23 +15,19 @@ from dpe_ray.runtime import policy_board
 from dpe_ray.runtime.chat_app import ChatApp
 from dpe_ray.runtime.head_node import on_head
 from dpe_ray.runtime.listening import LOOPBACK, Listen, free_port
+from dpe_ray.runtime.publication import BROKEN
 from dpe_ray.runtime.serve_route import last_line
-from dpe_ray.types import PolicyRef
 
 logger = logging.getLogger(__name__)
 LOCAL = Listen()
 """Loopback: Serve's port knows no token."""
 _ONGOING = 512
 """Requests in one replica; the engine batches them itself."""
-_STARTED_S = 60.0
-_STARTING = ("STARTING", "UPDATING", "RECOVERING", "PENDING_MIGRATION")
 _LOGGING = {"log_level": "WARNING", "enable_access_log": False}
 _ENDING = {"graceful_shutdown_timeout_s": 3.0, "graceful_shutdown_wait_loop_s": 0.5}
 """Clients ask again: a replica need not finish what it was asked before it ends."""
 _THREADED = ("transformers", "vllm")
 """Engines whose threads are counted with those of the run."""
-_BROKEN = (RayError, RayServeException, RuntimeError, ValueError, TimeoutError)
-"""What Serve's functions raise when something does not work; ClusterError is one of them."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +76,7 @@ def serve_models(
                 for name, app in apps.items()
             ]
         )
-    except _BROKEN as error:
+    except BROKEN as error:
         raise ClusterError(f"models {', '.join(apps)}: cannot be served ({_why_not(error, apps.values())})") from error
     return {name: Served(app, at.url(app)) for name, app in apps.items()}
 
@@ -104,19 +96,6 @@ def app_name(prefix: str, name: str) -> str:
     return f"{prefix}-{name}" if prefix else name
 
 
-def publish(app: str, policy: PolicyRef) -> None:
-    """Make every replica of an app serve `policy`, later ones too. Raises ClusterError when one did not take it."""
-    try:
-        _deployments(app)  # an app that is not there gets no board
-        policy_board.write_down(app, policy)
-        _wait_for_starting_replicas(app)
-        versions = serve.get_app_handle(app).broadcast("load_policy", policy).results()
-    except _BROKEN as error:
-        raise ClusterError(f"app {app}: policy {policy.version} was not loaded ({last_line(error)})") from error
-    if not versions or set(versions) != {policy.version}:
-        raise ClusterError(f"app {app}: replicas serve policies {sorted(versions)} instead of {policy.version}")
-
-
 def take_down(apps: Iterable[str]) -> None:
     """End apps with what was published for them. Serve itself stays: a cluster may hold others' apps."""
     for app in apps:
@@ -131,26 +110,8 @@ def _clean(apps: Sequence[str], serve_too: bool) -> None:
         take_down(apps)
         if serve_too and not serve.status().applications:
             serve.shutdown()
-    except _BROKEN as error:  # must not hide what ended the run
+    except BROKEN as error:  # must not hide what ended the run
         logger.warning("apps %s may still be there: %s", ", ".join(apps), last_line(error))
-
-
-def _wait_for_starting_replicas(app: str) -> None:
-    """Return when no replica starts: one that read the board before it was written would miss the broadcast."""
-    deadline = time.monotonic() + _STARTED_S
-    while time.monotonic() < deadline:
-        states = [state for deployment in _deployments(app) for state in deployment.replica_states.items()]
-        if not any(state in _STARTING and count for state, count in states):
-            return
-        time.sleep(0.2)
-
-
-def _deployments(app: str) -> list[Any]:
-    """Status of what an app consists of. Raises ClusterError when there is no such app."""
-    applications = serve.status().applications
-    if app not in applications:
-        raise ClusterError("it is not served")
-    return list(applications[app].deployments.values())
 
 
 def _target(model: ModelConfig, shell: tuple[Any, ...]) -> Any:
@@ -176,15 +137,14 @@ def engine_arguments(model: ModelConfig, threads: int) -> tuple[str, str, dict[s
     options = {"threads": threads, **model.options} if model.engine in _THREADED else dict(model.options)
     if model.revision:
         options["revision"] = model.revision
-    source = str(Path(model.source).absolute()) if Path(model.source).exists() else model.source
-    return model.engine, source, options
+    return model.engine, model.source, options
 
 
 def _why_not(error: Exception, apps: Iterable[str]) -> str:
     """What the replicas said, where one did not start; else what Serve said."""
     try:
         status = serve.status().applications
-    except _BROKEN:  # Serve itself is what broke, and `error` says how
+    except BROKEN:  # Serve itself is what broke, and `error` says how
         return last_line(error)
     for app in apps:
         if app in status and status[app].status == "DEPLOY_FAILED":
@@ -197,7 +157,7 @@ def _why_not(error: Exception, apps: Iterable[str]) -> str:
 def _client() -> Any | None:
     try:
         return _get_global_client(raise_if_no_controller_running=False)
-    except _BROKEN as error:
+    except BROKEN as error:
         raise ClusterError(f"Serve of this cluster cannot be asked ({last_line(error)}); see `ray status`") from error
 
 

@@ -95,8 +95,8 @@ def test_a_whole_step_of_grpo_takes_its_rollouts_from_vllm_and_the_next_ones_sho
 def test_an_adapter_on_the_projector_is_refused_and_the_old_policy_stays(
     url: str, prompts: list[Prompt], student: str, policies: Path
 ) -> None:
+    from dpe_ray.runtime.publication import publish
     from dpe_ray.runtime.rollout_pool import ServeRolloutPool
-    from dpe_ray.runtime.serve_app import publish
 
     publish("student", PolicyRef(student, str(policies / "adapter"), 7))
     with pytest.raises(ClusterError, match=r"outside the language model.*multi_modal_projector"):

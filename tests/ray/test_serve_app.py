@@ -5,12 +5,14 @@ import base64
 import contextlib
 import io
 import json
+import logging
 import os
 import re
 import signal
 import time
 import urllib.request
 from collections.abc import Sequence
+from threading import Timer
 
 import openai
 import pytest
@@ -19,7 +21,7 @@ import torch
 from PIL import Image
 from ray import serve
 
-from dpe_ray.config import ModelConfig
+from dpe_ray.config import ModelConfig, Workers
 from dpe_ray.errors import BadRequest, ClusterError, ModelUnavailable
 from dpe_ray.models.openai_chat import ChatSpec
 from dpe_ray.models.policy import load_policy, save_policy
@@ -27,6 +29,8 @@ from dpe_ray.ports import ChatReply, ChatRequest, Message
 from dpe_ray.runtime import serve_app
 from dpe_ray.runtime.endpoints import run_prefix
 from dpe_ray.runtime.listening import Listen
+from dpe_ray.runtime.policy_board import published
+from dpe_ray.runtime.publication import publish
 from dpe_ray.runtime.rollout_pool import ServeRolloutPool
 from dpe_ray.runtime.serve_route import ServeRoute
 from dpe_ray.types import Answer, AnswerKind, ImageRef, PolicyRef, Prompt, Sample
@@ -160,27 +164,38 @@ async def test_a_slow_reply_over_ray_is_an_outage(url):
 
 async def test_a_replica_of_another_version_never_answers(client, student, adapter, url):
     spec = ChatSpec("student", url, "student", retries=0, policy_version=0, route=ServeRoute("student"))
-    await asyncio.to_thread(serve_app.publish, "student", PolicyRef(student, adapter, 3))
+    await asyncio.to_thread(publish, "student", PolicyRef(student, adapter, 3))
     with pytest.raises(ModelUnavailable, match="it serves policy v3, v0 is wanted"):
         await spec.open().chat(REQUEST)
-    await asyncio.to_thread(serve_app.publish, "student", PolicyRef(student))
+    await asyncio.to_thread(publish, "student", PolicyRef(student))
     assert (await spec.open().chat(REQUEST)).model == "student@v0"
 
 
-def test_a_published_policy_reaches_every_replica_and_later_ones(client, student, adapter, url):
+def test_a_published_policy_reaches_every_replica(client, student, adapter):
     ask = {"model": "student", "messages": user(), "temperature": 0, "max_tokens": 8}
     before = texts(client.chat.completions.create(**ask))
-    serve_app.publish("student", PolicyRef(student, adapter, 3))
+    publish("student", PolicyRef(student, adapter, 3))
     replies = [client.chat.completions.create(**ask) for _ in range(12)]
     assert {reply.system_fingerprint for reply in replies} == {"v3"}
     assert texts(replies[0]) != before
-    old = pids("student")
-    os.kill(old[0], signal.SIGKILL)
-    wait_for_replicas("student", set(old[1:]), count=2)
-    replies = [client.chat.completions.create(**ask) for _ in range(12)]
-    assert {reply.system_fingerprint for reply in replies} == {"v3"}
-    serve_app.publish("student", PolicyRef(student))
+    publish("student", PolicyRef(student))
     assert texts(client.chat.completions.create(**ask)) == before
+
+
+def test_a_replica_that_dies_under_rollouts_changes_nothing_in_them_and_the_next_serves_what_was_published(
+    client, student, adapter, prompts, caplog
+):
+    publish("student", PolicyRef(student, adapter, 3))
+    pool, settings, begun = ServeRolloutPool("student"), {**SETTINGS, "group_size": 8, "max_tokens": 64}, time.time()
+    undisturbed = pool.rollout(prompts, **settings)
+    old = pids("student")
+    Timer((time.time() - begun) / 3, os.kill, (old[0], signal.SIGKILL)).start()
+    assert pool.rollout(prompts, **settings) == undisturbed
+    assert "rollout calls were lost" in caplog.text
+    wait_for_replicas("student", set(old[1:]), count=2)
+    replies = [client.chat.completions.create(model="student", messages=user(), max_tokens=3) for _ in range(12)]
+    assert {reply.system_fingerprint for reply in replies} == {"v3"}
+    publish("student", PolicyRef(student))
 
 
 def pids(app):
@@ -189,7 +204,7 @@ def pids(app):
 
 def wait_for_replicas(app, survivors, count):
     """Until `count` replicas answer, those that survived among them."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 240
     while time.monotonic() < deadline:
         with contextlib.suppress(ray.exceptions.RayError):  # the one that was killed is still on Serve's list
             if len(now := set(pids(app))) == count and survivors < now:
@@ -198,13 +213,16 @@ def wait_for_replicas(app, survivors, count):
     raise AssertionError("the replica that was killed did not come back")
 
 
-def test_a_policy_that_cannot_be_loaded_is_a_cluster_error_and_the_old_one_stays(client, student):
-    with pytest.raises(ClusterError, match="policy 9 was not loaded"):
-        serve_app.publish("student", PolicyRef("/nowhere", version=9))
-    serve_app.publish("student", PolicyRef(student))
-    with pytest.raises(ClusterError):
-        ServeRolloutPool("student").publish(PolicyRef("/nowhere", version=9))
-    serve_app.publish("student", PolicyRef(student))
+def test_a_policy_that_cannot_be_loaded_is_a_cluster_error_and_the_old_one_stays(client, student, adapter):
+    old = PolicyRef(student, adapter, 3)
+    publish("student", old)
+    for attempt in (publish, lambda app, policy: ServeRolloutPool(app).publish(policy)):
+        with pytest.raises(ClusterError, match="policy 9 was not loaded"):
+            attempt("student", PolicyRef("/nowhere", version=9))
+        assert published("student") == old
+    replies = [client.chat.completions.create(model="student", messages=user(), max_tokens=3) for _ in range(12)]
+    assert {reply.system_fingerprint for reply in replies} == {"v3"}
+    publish("student", PolicyRef(student))
 
 
 @pytest.fixture
@@ -223,6 +241,12 @@ def test_rollouts_come_in_order_under_one_version(url, prompts):
     assert [g.prompt.text for g in groups] == [p.text for p in prompts]
     assert all(len(g.rollouts) == 3 and g.policy_version == 0 and g.prompt_ids for g in groups)
     assert groups == ServeRolloutPool("student").rollout(prompts, **SETTINGS)
+
+
+def test_a_prompt_asked_again_in_another_call_is_not_given_the_same_draws(url, prompts):
+    groups = ServeRolloutPool("student").rollout([*prompts[:20], prompts[0]], **SETTINGS)
+    assert groups[0].prompt == groups[20].prompt
+    assert groups[0].rollouts != groups[20].rollouts
 
 
 def test_an_engines_own_error_crosses_as_itself(url, prompts):
@@ -252,6 +276,27 @@ def test_an_unknown_app_is_a_cluster_error(url, prompts):
 def oracle(tmp_path):
     (tmp_path / "truth").write_text("")
     return ModelConfig(source=str(tmp_path / "truth"), engine="oracle", num_cpus=0.1)
+
+
+@pytest.fixture
+def crowded(url):
+    """An app for whose second replica there is no room."""
+    model = ModelConfig(source="any", engine="echo", num_cpus=2, replicas=Workers(min=2, max=2))
+    target = serve_app._target(model, ("crowded", "crowded", ("echo", "any", {})))
+    serve.run_many([target], wait_for_applications_running=False)
+    deadline = time.monotonic() + 240
+    while serve.status().applications["crowded"].deployments["ChatApp"].replica_states.get("RUNNING") != 1:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    yield "crowded"
+    serve_app.take_down(["crowded"])
+
+
+def test_a_replica_that_finds_no_room_does_not_hold_up_a_policy(crowded, caplog):
+    caplog.set_level(logging.INFO)
+    publish(crowded, PolicyRef("any", version=5))
+    assert "app crowded: 1 replicas wait for room" in caplog.text
+    assert published(crowded) == PolicyRef("any", version=5)
 
 
 def test_two_runs_on_one_cluster_do_not_meet_and_leave_nothing_behind(url, oracle, student):

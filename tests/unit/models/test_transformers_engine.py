@@ -12,6 +12,7 @@ from PIL import Image
 from dpe_ray.errors import BadRequest, ConfigError, ModelError
 from dpe_ray.models.engines import create_engine
 from dpe_ray.models.policy import load_policy, save_policy
+from dpe_ray.models.sampling import rollout_seeds
 from dpe_ray.ports import EngineRequest
 from dpe_ray.types import PolicyRef
 
@@ -141,6 +142,10 @@ async def test_an_adapter_after_an_adapter_reads_no_base_again(engine, student, 
     assert texts(await engine.chat(ASK)) == once
 
 
+def tokens(groups):
+    return [[rollout.completion.token_ids for rollout in group.rollouts] for group in groups]
+
+
 def test_rollouts_keep_order_tokens_and_version(engine, student, other, make_prompt):
     engine.load_policy(PolicyRef(student, str(other / "adapter"), 2))
     prompts = [make_prompt(f"What colour{' red' * (7 - i)}?", c) for i, c in enumerate(("red", "blue", "lime"))]
@@ -157,14 +162,22 @@ def test_rollouts_keep_order_tokens_and_version(engine, student, other, make_pro
             assert len(done.token_ids) == len(done.logprobs) > 0
             assert tokenizer.decode(done.token_ids, skip_special_tokens=True) == done.text
     split = engine.rollout(prompts[:1], **settings) + engine.rollout(prompts[1:], **settings)
-    assert [[r.completion.token_ids for r in g.rollouts] for g in split] == [
-        [r.completion.token_ids for r in g.rollouts] for g in groups]  # fmt: skip
+    assert tokens(split) == tokens(groups)
 
 
 async def test_a_prompt_asked_twice_is_not_given_the_same_draws(engine, make_prompt):
     prompt = make_prompt("What colour?")
     one, two = engine.rollout([prompt, prompt], group_size=3, temperature=1.0, top_p=1.0, max_tokens=8, seed=1)
     assert one.rollouts != two.rollouts
+
+
+def test_prompts_that_are_split_with_their_seeds_are_given_the_draws_of_the_whole(engine, make_prompt):
+    prompts = [make_prompt("What colour?"), make_prompt("What shape?")] * 2
+    settings = {"group_size": 3, "temperature": 1.0, "top_p": 1.0, "max_tokens": 8}
+    whole, seeds = engine.rollout(prompts, **settings, seed=1), rollout_seeds(prompts, 1)
+    parts = [engine.rollout(prompts[i : i + 2], **settings, seed=seeds[i : i + 2]) for i in (0, 2)]
+    assert tokens(parts[0] + parts[1]) == tokens(whole)
+    assert len(set(map(str, tokens(whole)))) == 4
 
 
 @pytest.mark.parametrize("wrong", [

@@ -9,6 +9,7 @@ import torch
 from dpe_ray.errors import ModelError
 from dpe_ray.models import vllm_engine
 from dpe_ray.models.policy import load_processor, render
+from dpe_ray.models.sampling import rollout_seeds
 from dpe_ray.models.vllm_engine import VllmEngine, inexact, same_pixels
 from dpe_ray.models.vllm_job import Written
 from dpe_ray.types import Completion, PolicyRef
@@ -26,11 +27,13 @@ class DiaryCore:
         self.diary, self.served, self.adapters, self.count = [], "", set(), 0
         self.processor = load_processor(source)
         self.wrong_pixels = self.wrong_label = False
+        self.seeds = []
         self.free = threading.Event()
         self.free.set()
 
     async def generate(self, job, adapter=0):
         self.diary.append("generate")
+        self.seeds.append(job.seed)
         assert adapter == 0 or adapter in self.adapters
         while not self.free.is_set():
             await asyncio.sleep(0.001)
@@ -135,6 +138,17 @@ def test_a_gpu_is_given_back_after_rollouts_and_taken_again_for_whatever_comes_n
     engine.rollout([make_prompt("What?")], **SAMPLED)
     engine.load_policy(PolicyRef(student, version=1))
     assert engine._core.diary == ["generate", "sleep", "wake", "generate", "sleep", "wake", "label 1"]
+
+
+def test_prompts_that_are_split_with_their_seeds_are_sampled_with_those_of_the_whole(make, make_prompt):
+    engine, prompts = make(), [make_prompt("What?")] * 4
+    seeds = rollout_seeds(prompts, 7)
+    for part in (slice(0, 1), slice(1, 4)):
+        engine.rollout(prompts[part], **{**SAMPLED, "seed": seeds[part]})
+    split, engine._core.seeds = engine._core.seeds, []
+    engine.rollout(prompts, **{**SAMPLED, "seed": 7})
+    assert split == engine._core.seeds == seeds
+    assert len(set(seeds)) == 4
 
 
 def test_it_does_not_fall_asleep_under_a_request(make, make_prompt):

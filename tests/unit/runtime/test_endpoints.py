@@ -1,6 +1,7 @@
 """What `dpe-ray serve` asks for and refuses before any model is loaded."""
 
 from contextlib import nullcontext
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -14,6 +15,13 @@ from dpe_ray.runtime.listening import Listen
 @pytest.fixture
 def config():
     return load_config("jobs/micro.yaml", ("models.student.source=/a/student", "models.teacher.source=/a/truth"))
+
+
+@pytest.mark.parametrize(("given", "resolved"), [("jobs", str(Path("jobs").absolute())), ("hub/id", "hub/id")])
+def test_a_model_of_this_directory_is_found_by_processes_elsewhere_and_a_hub_id_stays(tmp_path, given, resolved):
+    config = load_config("jobs/micro.yaml", (f"models.student.source={given}", "models.teacher.source=/a/truth"))
+    model = endpoints.resolve_models(config, tmp_path / "sources")["student"]
+    assert model.source == serve_app.engine_arguments(model, 1)[1] == resolved
 
 
 def interrupt(url):

@@ -4,14 +4,13 @@ import logging
 from types import SimpleNamespace
 
 import pytest
-from ray.exceptions import RayActorError, RayError
+from ray.exceptions import RayActorError
 from ray.serve.exceptions import RayServeException
 
 from dpe_ray.config import ModelConfig
 from dpe_ray.errors import ClusterError
 from dpe_ray.runtime import policy_board, serve_app
 from dpe_ray.runtime.listening import Listen
-from dpe_ray.types import PolicyRef
 
 MODELS = {"small": ModelConfig(source="/a/student", engine="transformers")}
 BROKEN = [RayActorError(error_msg="the controller died"), RayServeException("no Serve"), TimeoutError("too slow")]
@@ -33,7 +32,7 @@ def machine(monkeypatch):
     """A Ray without Serve, as seen by `serve_app`; Serve starts when it is asked to."""
     monkeypatch.setattr(serve_app, "_get_global_client", nothing)
     monkeypatch.setattr(serve_app, "on_head", lambda call, *arguments: call(*arguments))
-    for name in ("forget", "remove", "write_down"):
+    for name in ("forget", "remove"):
         monkeypatch.setattr(policy_board, name, nothing)
     for name in ("start", "run_many"):
         monkeypatch.setattr(serve_app.serve, name, nothing)
@@ -76,28 +75,6 @@ def test_a_serve_that_is_gone_at_the_end_does_not_hide_what_ended_the_run(machin
         run()
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
     assert "run-small may still be there" in caplog.text
-
-
-def test_a_policy_for_an_app_that_is_not_there_is_a_cluster_error_and_is_written_nowhere(machine):
-    machine.setattr(policy_board, "write_down", breaks(AssertionError("it was written down")))
-    with pytest.raises(ClusterError, match=r"app nobody: policy 3 was not loaded \(it is not served\)"):
-        serve_app.publish("nobody", PolicyRef("/a/student", version=3))
-
-
-def test_an_app_that_vanishes_while_its_replicas_start_is_a_cluster_error(machine):
-    starting = SimpleNamespace(deployments={"ChatApp": SimpleNamespace(replica_states={"STARTING": 1})})
-    states = iter([{"small": starting}, {"small": starting}, {}])
-    machine.setattr(serve_app.serve, "status", lambda: SimpleNamespace(applications=next(states)))
-    with pytest.raises(ClusterError, match="it is not served"):
-        serve_app.publish("small", PolicyRef("/a/student", version=3))
-
-
-@pytest.mark.parametrize("error", BROKEN)
-def test_a_policy_that_serve_cannot_pass_on_is_a_cluster_error(machine, error):
-    machine.setattr(serve_app.serve, "status", breaks(error))
-    with pytest.raises(ClusterError, match="policy 3 was not loaded") as caught:
-        serve_app.publish("small", PolicyRef("/a/student", version=3))
-    assert not isinstance(caught.value, RayError)
 
 
 @pytest.mark.parametrize(("host", "url"), [
