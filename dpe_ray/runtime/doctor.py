@@ -107,9 +107,6 @@ def _engine(where: str, model: ModelConfig) -> Iterator[Finding]:
         check_options(model.engine, model.options)
     except ConfigError as error:
         yield Finding(f"{where}.options", str(error), ok=False)
-    device = str(model.options.get("device", "cpu"))
-    if device.startswith("cuda") and not _gpus():
-        yield Finding(f"{where}.options.device", f"{device}, and this machine has no GPU; use cpu", ok=False)
     if model.engine == "transformers" and not (model.source.startswith(PREFIX) or is_path(model.source)):
         yield _weights(f"{where}.source", model)
 

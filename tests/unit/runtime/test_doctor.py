@@ -46,7 +46,7 @@ def test_a_run_that_fits_misses_nothing_and_no_package_of_another_engine_is_name
         ("models.student.num_cpus=8", "this machine has 2"),
         ("models.student.num_gpus=1", "asks for 1 GPUs"),
         ("train.use_gpu=true", "asks for 1 GPUs"),
-        ("models.student.options={device: cuda}", "cuda, and this machine has no GPU"),
+        ("models.student.options={device: cuda}", "cuda, and num_gpus is 0"),
         ("models.student.options={thraeds: 2}", "no option 'thraeds'"),
         ("decision.suite=nowhere.parquet", "decision.suite: nowhere.parquet: does not exist"),
         ("pool.source=builtin:micro-wrld", "did you mean micro-world?"),
