@@ -38,9 +38,9 @@ class TransformersEngine:
     """An Engine, and a RolloutPool's worker. Log-probabilities are those of `decoding.decode`.
 
     Options: `threads` of torch in this process, `max_sequences` decoded at once, `window_ms` of silence that close a
-    batch, `one_by_one` for requests that share no batch, `device` (in a run: the GPU that its process reserves, where it
-    does), `revision` of a hub id, `quantize` as in `load_policy`. Seeded requests repeat up to rounding, since which others share their batch moves logits by ~1e-7;
-    one by one they repeat exactly.
+    batch, `one_by_one` for requests that share no batch, `device` (in a run: the GPU that its process reserves, where
+    it does), `revision` of a hub id, `quantize` as in `load_policy`. Seeded requests repeat up to rounding, since which
+    others share their batch moves logits by ~1e-7; one by one they repeat exactly.
     """
 
     def __init__(self, source: str, options: dict[str, Any]) -> None:

@@ -179,11 +179,11 @@ def _machine(
 
 def _rollouts(config: RunConfig, run: RunFolder, model: ModelConfig, app: str) -> Callable[[], RolloutPool]:
     """What every training worker opens to get its rollouts."""
-    from dpe_ray.models.local_rollouts import LocalRolloutPool
+    from dpe_ray.runtime.local_pool import open_local_pool
     from dpe_ray.runtime.rollout_pool import ServeRolloutPool
     from dpe_ray.runtime.serve_app import engine_arguments
 
     if config.train.rollouts == "serve":
         return partial(ServeRolloutPool, app)
     engine = engine_arguments(model, config.runtime.torch_threads)
-    return partial(LocalRolloutPool, engine, str(run.path / "train" / "published.json"))
+    return partial(open_local_pool, engine, str(run.path / "train" / "published.json"))

@@ -57,7 +57,7 @@ def look(config: RunConfig, *, joined: bool) -> Iterator[Finding]:
             yield builtin(f"models.{name}.source", model.source)
         if model.engine == "vllm":
             yield _vllm(name, config)
-        if told := contradiction(model):
+        if told := contradiction(model, config.train if name == STUDENT else None):
             yield Finding(f"models.{name}.options.device", told, ok=False)
     if not joined:
         yield from _of_workers(config)
