@@ -86,6 +86,11 @@ class VllmEngine:
         self._wait(self._swap(policy))
         return self._version
 
+    def doze(self) -> None:
+        """With `sleep`: give the GPU's memory back until the next request, once nobody is asking. Else nothing."""
+        if self._options.sleep:
+            self._wait(self._doze())
+
     async def chat(self, request: EngineRequest) -> Sequence[Completion]:
         """As `Engine.chat`: [n], with tokens and log-probabilities."""
         check_request(request, MAX_N)
@@ -115,8 +120,7 @@ class VllmEngine:
             ids = self._tokens([("user", prompt.text, images)])
             jobs.append(Job(ids, tuple(images), group_size, temperature, top_p, max_tokens, own_seed))
         version, written = self._wait(self._write(jobs))
-        if self._options.sleep:
-            self._wait(self._doze())
+        self.doze()
         return [
             RolloutGroup(prompt, tuple(Rollout(c) for c in each.completions), version, each.prompt_ids)
             for prompt, each in zip(prompts, written, strict=True)

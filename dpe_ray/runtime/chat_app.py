@@ -109,6 +109,11 @@ class ChatShell:
         """As `Engine.load_policy`, beside the event loop."""
         return await asyncio.to_thread(self._engine.load_policy, policy)
 
+    async def doze(self) -> None:
+        """Give the GPU's memory back until the next request, for engines that can."""
+        if doze := getattr(self._engine, "doze", None):
+            await asyncio.to_thread(doze)
+
     async def rollout(self, prompts: Sequence[Prompt], settings: dict[str, Any]) -> list[RolloutGroup]:
         """As `RolloutPool.rollout`, for engines that can. Raises BadRequest for others."""
         rollout = getattr(self._engine, "rollout", None)

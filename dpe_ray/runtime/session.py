@@ -54,7 +54,8 @@ def asked_by(config: RunConfig) -> Asked:
     asked[f"supply.workers ({workers} x {DATA_WORKER_CPUS:g})"] = (workers * DATA_WORKER_CPUS, 0.0)
     train = config.train
     trainers = train.workers.min
-    asked[f"train ({trainers} x {train.num_cpus:g})"] = (trainers * train.num_cpus, trainers if train.use_gpu else 0)
+    gpus = train.num_gpus if train.use_gpu else 0.0
+    asked[f"train ({trainers} x {train.num_cpus:g})"] = (trainers * train.num_cpus, trainers * gpus)
     return asked
 
 

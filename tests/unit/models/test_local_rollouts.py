@@ -1,8 +1,10 @@
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from dpe_ray.errors import TrainingError
+from dpe_ray.models import local_rollouts
 from dpe_ray.models.local_rollouts import LocalRolloutPool
 from dpe_ray.types import PolicyRef
 
@@ -35,3 +37,11 @@ def test_a_board_that_cannot_be_read_is_one_line(student, tmp_path):
     with pytest.raises(TrainingError, match="no published policy") as caught:
         LocalRolloutPool(("transformers", student, {}), str(board)).rollout([], **SAMPLED)
     assert "\n" not in str(caught.value)
+
+
+def test_an_engine_that_can_gives_its_gpu_back_before_the_trainer_loads(tmp_path, monkeypatch):
+    told = []
+    engine = SimpleNamespace(rollout=None, doze=lambda: told.append("doze"))
+    monkeypatch.setattr(local_rollouts, "create_engine", lambda *_: engine)
+    LocalRolloutPool(("vllm", "hub/id", {"sleep": True}), str(tmp_path / "published.json"))
+    assert told == ["doze"]

@@ -11,6 +11,7 @@ from dpe_ray.models import vllm_engine
 from dpe_ray.models.policy import load_processor, render
 from dpe_ray.models.vllm_engine import VllmEngine, inexact, same_pixels
 from dpe_ray.models.vllm_job import Written
+from dpe_ray.ports import EngineRequest
 from dpe_ray.types import Completion, PolicyRef
 
 SAMPLED = {"group_size": 2, "temperature": 1.0, "top_p": 1.0, "max_tokens": 4, "seed": 0}
@@ -135,6 +136,22 @@ def test_a_gpu_is_given_back_after_rollouts_and_taken_again_for_whatever_comes_n
     engine.rollout([make_prompt("What?")], **SAMPLED)
     engine.load_policy(PolicyRef(student, version=1))
     assert engine._core.diary == ["generate", "sleep", "wake", "generate", "sleep", "wake", "label 1"]
+
+
+def test_an_engine_that_answered_or_took_a_policy_gives_the_gpu_back_when_it_is_told_to(make, student):
+    engine = make(sleep=True)
+    asyncio.run(engine.chat(EngineRequest((("user", "how", ()),), max_tokens=4)))
+    engine.doze()
+    engine.doze()
+    engine.load_policy(PolicyRef(student, version=1))
+    engine.doze()
+    assert engine._core.diary == ["generate", "sleep", "wake", "label 1", "sleep"]
+
+
+def test_an_engine_without_sleep_stays_awake_whatever_it_is_told(make):
+    engine = make()
+    engine.doze()
+    assert engine._core.diary == []
 
 
 def test_it_does_not_fall_asleep_under_a_request(make, make_prompt):
