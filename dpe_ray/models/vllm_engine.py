@@ -3,7 +3,7 @@
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Coroutine, Sequence
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -48,12 +48,11 @@ class VllmEngine:
         threading.Thread(target=self._loop.run_forever, name="vllm", daemon=True).start()
         self._turnstile = Turnstile()
         self._core = self._wait(_start(source, self._options))
-        try:
+        with ExitStack() as failed:
+            failed.callback(self.close)
             self._require_same_inputs()
             self._wait(self._core.label(str(self._version)))
-        except ModelError:
-            self.close()
-            raise
+            failed.pop_all()
 
     @staticmethod
     def check_options(options: dict[str, Any]) -> None:

@@ -179,6 +179,21 @@ def test_an_engine_that_shows_the_model_other_pixels_does_not_start(make, monkey
         make()
 
 
+@pytest.mark.parametrize(
+    "error", [ModelError("told"), Exception("Call to reset_mm_cache method failed"), KeyError("x")]
+)
+def test_an_engine_that_breaks_while_it_starts_leaves_no_processes_behind(make, monkeypatch, error):
+    async def broken(self, weights):
+        raise error
+
+    closed = []
+    monkeypatch.setattr(DiaryCore, "label", broken)
+    monkeypatch.setattr(DiaryCore, "close", lambda self: closed.append(self))
+    with pytest.raises(type(error)):
+        make()
+    assert len(closed) == 1
+
+
 def test_bytes_that_a_model_scales_itself_are_the_same_picture():
     class Settings:
         image_mean, image_std = [0.5, 0.4, 0.3], [0.2, 0.3, 0.4]
