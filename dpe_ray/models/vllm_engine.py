@@ -75,10 +75,11 @@ class VllmEngine:
         self._loop.call_soon_threadsafe(self._loop.stop)
 
     def load_policy(self, policy: PolicyRef) -> int:
-        """Swap in another policy: requests under way end first, later ones wait. The old one stays when this raises.
+        """Swap in another policy: requests under way end first, later ones wait.
 
         An adapter gets a new number in vLLM at every swap; other weights than the served ones are read in place. Raises
-        ModelError for an adapter that vLLM would apply in part only, or that did not arrive.
+        ModelError for an adapter that vLLM would apply in part only, or that did not arrive: then the old policy stays,
+        unless its weights were being replaced or its name had changed. Nobody is answered then until a swap succeeds.
         """
         if policy.adapter:
             require_served(policy.adapter, rank=self._options.max_lora_rank, towers=self._core.applies_towers)
@@ -147,7 +148,7 @@ class VllmEngine:
             return self._version, written
 
     async def _swap(self, policy: PolicyRef) -> None:
-        """Change label and version last: what breaks half-way leaves them apart, and then `_write` refuses."""
+        """Change label and then version last: what breaks between leaves them apart, and then `_write` refuses."""
         async with self._turnstile.alone():
             await self._wake()
             if self._weights != (weights := (_place(policy.base), policy.revision)):
@@ -156,8 +157,13 @@ class VllmEngine:
                 await self._core.load_weights(*weights)
                 self._weights = weights
             new = await self._core.add_adapter(policy.adapter) if policy.adapter else 0
+            try:
+                await self._core.label(str(policy.version))
+            except ModelError:
+                if new:
+                    await self._core.remove_adapter(new)
+                raise
             old, self._adapter, self._version = self._adapter, new, policy.version
-            await self._core.label(str(policy.version))
             if old:
                 await self._core.remove_adapter(old)
 

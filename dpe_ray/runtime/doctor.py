@@ -96,7 +96,7 @@ def _room(config: RunConfig) -> Iterator[Finding]:
     short = session.lacking(asked, there)
     yield from (Finding("room", message.replace("the cluster", "this machine"), ok=False) for message in short)
     if not short:
-        cpus, gpus = (sum(part[index] for part in asked.values()) for index in (0, 1))
+        cpus, gpus = session.total(asked)
         yield Finding("room", f"the run asks for {cpus:g} CPUs and {gpus:g} GPUs")
 
 

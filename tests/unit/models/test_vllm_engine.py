@@ -130,6 +130,23 @@ def test_a_swap_that_breaks_half_way_answers_nobody_until_one_succeeds(make, mak
     assert engine.rollout([make_prompt("What?")], **SAMPLED)[0].policy_version == 3
 
 
+def test_the_old_adapter_goes_on_where_the_new_one_cannot_be_named(make, make_prompt, student, monkeypatch):
+    engine = make()
+    engine.load_policy(PolicyRef(student, "adapter", version=1))
+
+    async def broken(weights):
+        raise ModelError("it kept its prefix cache")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(engine._core, "label", broken)
+        with pytest.raises(ModelError, match="kept its prefix cache"):
+            engine.load_policy(PolicyRef(student, "adapter", version=2))
+    assert (engine.version, engine._core.adapters) == (1, {1})
+    assert engine.rollout([make_prompt("What?")], **SAMPLED)[0].policy_version == 1
+    engine.load_policy(PolicyRef(student, "adapter", version=3))
+    assert (engine.version, engine._core.adapters) == (3, {3})
+
+
 def test_a_gpu_is_given_back_after_rollouts_and_taken_again_for_whatever_comes_next(make, make_prompt, student):
     engine = make(sleep=True)
     engine.rollout([make_prompt("What?")], **SAMPLED)

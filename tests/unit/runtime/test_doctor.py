@@ -63,6 +63,11 @@ def test_all_lacks_are_listed_at_once(missing):
     assert len(missing("models.student.num_cpus=8", "models.student.num_gpus=1", "decision.suite=nowhere")) == 3
 
 
+def test_missing_gpus_are_told_with_the_gpus_of_each_part(missing):
+    (told,) = missing("models.student.num_gpus=2", "models.student.replicas={min: 1, max: 2}", "train.use_gpu=true")
+    assert "asks for 5 GPUs (models.student (2 x 2) = 4, train (1 x 1) = 1)" in told
+
+
 def test_a_pool_without_one_readable_picture_is_found(missing, tmp_path):
     (tmp_path / "pool" / "a.png").write_bytes(b"no picture")
     (told,) = missing()
