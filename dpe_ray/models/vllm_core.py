@@ -15,11 +15,14 @@ from dpe_ray.errors import BadRequest, ConfigError, ModelError, ModelUnavailable
 from dpe_ray.models.dtypes import stored_dtype
 from dpe_ray.models.vllm_job import Job, Written, asked, sampling_params, written
 from dpe_ray.models.vllm_options import VllmOptions
+from dpe_ray.models.vllm_worker import WholeReload
 
 WEIGHTS = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model")
 """What a hub's repository must give."""
 MISCOUNTED = ("llava",)
 """Model types whose tower sees a class token that vLLM's `get_mm_lora_token_counts` leaves out."""
+WORKER = f"{WholeReload.__module__}.{WholeReload.__qualname__}"
+_SHOWN = 2
 T = TypeVar("T")
 
 
@@ -40,7 +43,7 @@ class VllmCore:
             os.environ.setdefault("TORCH_COMPILE_DISABLE", "1")  # the sampler alone would compile for half a minute
         try:
             args = options.engine_args(source, _checked_dtype(source, options), on_cpu=on_cpu)
-            self._llm: Any = AsyncLLM.from_engine_args(AsyncEngineArgs(**args))
+            self._llm: Any = AsyncLLM.from_engine_args(AsyncEngineArgs(**args, worker_extension_cls=WORKER))
         except ConfigError:
             raise
         except Exception as error:  # as in `_done`
@@ -98,9 +101,13 @@ class VllmCore:
         await _done(self._llm.remove_lora(number), "an adapter cannot be removed")
 
     async def load_weights(self, source: str, revision: str) -> None:
-        """Replace all weights by those of a directory or hub id, in place. Raises ModelError."""
+        """Replace all weights by those of a directory or hub id, in place. Raises ModelError, also for some."""
         where = {"weights_path": _folder(source, revision)}
-        await _done(self._llm.collective_rpc("reload_weights", kwargs=where), f"weights {source} cannot be loaded")
+        reload = self._llm.collective_rpc("reload_whole", kwargs=where)
+        left: list[list[str]] = await _done(reload, f"weights {source} cannot be loaded")
+        if names := next(filter(None, left), None):  # the list of one worker
+            some = ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
+            raise ModelError(f"engine vllm: weights {source} are not all there; {some} kept what they were")
 
     async def label(self, weights: str) -> None:
         """Name what is served from now on, and forget all that was computed from what was served before.
