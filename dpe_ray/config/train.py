@@ -149,6 +149,9 @@ class TrainConfig(Part):
     num_cpus: Annotated[float, Field(gt=0)] = 1.0
     """CPUs per training worker."""
     use_gpu: bool = False
+    num_gpus: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """GPUs per training worker, with use_gpu. A fraction shares one GPU with an engine, whose model has the rest of it
+    as its `num_gpus`; for one worker."""
     peak_tflops: Annotated[float, Field(gt=0)] | None = None
     """What a worker's device can do in the dtype of the weights, in 10^12 operations a second, for the metric `mfu`;
     null: known for A100, H100 and H200 in bf16, elsewhere there is no such metric."""
@@ -172,6 +175,13 @@ class TrainConfig(Part):
             raise ValueError(
                 "lora_targets: projector, and sft.projector_lr trains a whole copy of it; take one of them out"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _one_worker_a_gpu(self) -> Self:
+        """NCCL refuses two ranks on one GPU, and fractions may fall on the same."""
+        if self.num_gpus < 1 and self.workers.max > 1:
+            raise ValueError(f"num_gpus: {self.num_gpus:g} shares a GPU, which one worker can; set workers: 1")
         return self
 
     @model_validator(mode="after")

@@ -116,6 +116,11 @@ RULES = (
         lambda config: "train.tuning is full",
     ),
     Rule(
+        "train.num_gpus",
+        lambda config: not config.train.use_gpu,
+        lambda config: "train.use_gpu is false",
+    ),
+    Rule(
         "train.kl_estimator train.kl_importance",
         lambda config: config.train.kl == 0,
         lambda config: "train.kl is 0",

@@ -17,6 +17,8 @@ from dpe_ray.types import Completion
 
 _WORTH_DROPPING = 0.2
 """Share of finished rows from which copying the cache is cheaper than carrying them."""
+_EDGE = 8
+"""Characters at the beginning of a text cut out of tokens that may not be those of the whole text."""
 
 
 @dataclass(frozen=True)
@@ -198,9 +200,29 @@ def _record(rows: Sequence[_Row], tokens: Tensor, logprobs: Tensor, ends: frozen
         if not row.ended and len(row.tokens) < row.job.max_tokens:
             row.tokens.append(token)
             row.logprobs.append(logprob)
-            row.ended = token in ends or (bool(row.job.stop) and _stop_at(row, tokenizer) >= 0)
+            row.ended = token in ends or (bool(row.job.stop) and _stops(row, tokenizer))
         goes_on.append(not row.ended and len(row.tokens) < row.job.max_tokens)
     return goes_on
+
+
+def _stops(row: _Row, tokenizer: Any) -> bool:
+    """Whether the newest token completes a stop text; what came before had none.
+
+    It reads the last tokens only, as many as a stop text may reach back. Texts that begin in the middle differ at their
+    edge from the whole one (half characters, a space that is left out), so there is some more, and a hit is looked up
+    in the whole text.
+    """
+    reach = max(map(len, row.job.stop)) + _EDGE
+    count = reach + 1
+    while count < len(row.tokens):
+        before = tokenizer.decode(row.tokens[-count:-1], skip_special_tokens=True)
+        if len(before) >= reach:
+            tail = tokenizer.decode(row.tokens[-count:], skip_special_tokens=True)
+            if not any(stop in tail for stop in row.job.stop):
+                return False
+            break
+        count *= 2
+    return _stop_at(row, tokenizer) >= 0
 
 
 def _stop_at(row: _Row, tokenizer: Any) -> int:

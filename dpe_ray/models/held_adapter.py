@@ -62,7 +62,11 @@ class HeldAdapter:
         return weights
 
     def exchange(self, weights: Mapping[str, Any]) -> None:
-        """Put another adapter into place; nothing may decode meanwhile."""
+        """Put another adapter into place; nothing may decode meanwhile, nor after it broke until another one succeeds.
+
+        It works on one layer after the other: sums of all at once would be a second copy of the weights. What breaks
+        half-way (a GPU without room for a sum) leaves some layers of either adapter.
+        """
         for name, weight in weights.items():
             self._slots[name].data.copy_(weight)
         for name, plain in self._plain.items():

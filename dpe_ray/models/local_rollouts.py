@@ -20,6 +20,8 @@ class LocalRolloutPool:
         self._engine: Any = create_engine(*engine)
         if not hasattr(self._engine, "rollout"):
             raise TrainingError(f"train.rollouts: engine {engine[0]} gives none; use transformers or vllm")
+        if doze := getattr(self._engine, "doze", None):
+            doze()  # the trainer loads next
         self._board = Path(board)
         self._served: PolicyRef | None = None
 

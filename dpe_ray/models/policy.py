@@ -58,8 +58,8 @@ def load_policy(
     if quantize:
         require_bitsandbytes()
     processor = load_processor(ref.base, ref.revision)
+    model, stored = _base(ref, dtype, quantize)
     try:
-        model, stored = _base(ref, dtype, quantize)
         model.requires_grad_(trainable == "full")
         if ref.adapter:
             model = loaded_adapter(model, ref.adapter, trainable=trainable == "lora")
@@ -71,8 +71,7 @@ def load_policy(
             model = model.merge_and_unload().requires_grad_(True)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         place = f"{ref.base} with adapter {ref.adapter}" if ref.adapter else ref.base
-        reason = " ".join(str(error).split())[:300]
-        raise ModelError(f"policy {place}: cannot be loaded ({reason}); give a vision-language checkpoint") from error
+        raise ModelError(f"policy {place}: cannot be loaded ({_line(error)})") from error
     return LoadedPolicy(model.eval(), processor, stored)
 
 
@@ -84,8 +83,7 @@ def load_processor(source: str, revision: str = "") -> Any:
         processor = AutoProcessor.from_pretrained(source, trust_remote_code=False, revision=revision or None)
         processor.tokenizer.padding_side = "left"
     except (OSError, ValueError, KeyError, RuntimeError, AttributeError) as error:
-        reason = " ".join(str(error).split())[:300]
-        told = f"policy {source}: its processor cannot be loaded ({reason})"
+        told = f"policy {source}: its processor cannot be loaded ({_line(error)})"
         raise ModelError(f"{told}; give a vision-language checkpoint") from error
     return processor
 
@@ -199,13 +197,24 @@ def _base(ref: PolicyRef, dtype: str, quantize: str) -> tuple[Any, str]:
 
     logging.disable_progress_bar()  # a policy loads many times in a round
     source: dict[str, Any] = {"trust_remote_code": False, "revision": ref.revision or None}
-    stored = stored_dtype(AutoConfig.from_pretrained(ref.base, **source))
-    wanted = stored if dtype == "auto" else DTYPES[dtype]
-    if quantize:
-        source["quantization_config"] = nf4(wanted)
-    model = AutoModelForImageTextToText.from_pretrained(ref.base, use_safetensors=True, dtype=DTYPES[dtype], **source)
+    try:
+        stored = stored_dtype(AutoConfig.from_pretrained(ref.base, **source))
+        wanted = stored if dtype == "auto" else DTYPES[dtype]
+        if quantize:
+            source["quantization_config"] = nf4(wanted)
+        load = AutoModelForImageTextToText.from_pretrained
+        model = load(ref.base, use_safetensors=True, dtype=DTYPES[dtype], **source)
+    except (OSError, ValueError, KeyError) as error:
+        told = f"policy {ref.base}: cannot be loaded ({_line(error)})"
+        raise ModelError(f"{told}; give a vision-language checkpoint") from error
+    except RuntimeError as error:  # no memory, or no device: whatever is given
+        raise ModelError(f"policy {ref.base}: cannot be loaded ({_line(error)})") from error
     keep_differentiable(model)
     return model, stored if wanted != stored else ""
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
 
 
 def _end_of_turn(policy: LoadedPolicy) -> int:

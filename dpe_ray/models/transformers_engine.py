@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from dpe_ray.errors import BadRequest, ConfigError, PoolError
+from dpe_ray.errors import BadRequest, ConfigError, ModelUnavailable, PoolError
 from dpe_ray.models.decoding import Job, decode
 from dpe_ray.models.held_adapter import HeldAdapter
 from dpe_ray.models.images import decode as decode_image
@@ -38,9 +38,9 @@ class TransformersEngine:
     """An Engine, and a RolloutPool's worker. Log-probabilities are those of `decoding.decode`.
 
     Options: `threads` of torch in this process, `max_sequences` decoded at once, `window_ms` of silence that close a
-    batch, `one_by_one` for requests that share no batch, `device`, `revision` of a hub id, `quantize` as in
-    `load_policy`. Seeded requests repeat up to rounding, since which others share their batch moves logits by ~1e-7;
-    one by one they repeat exactly.
+    batch, `one_by_one` for requests that share no batch, `device` (in a run: the GPU that its process reserves, where
+    it does), `revision` of a hub id, `quantize` as in `load_policy`. Seeded requests repeat up to rounding, since which
+    others share their batch moves logits by ~1e-7; one by one they repeat exactly.
     """
 
     def __init__(self, source: str, options: dict[str, Any]) -> None:
@@ -52,6 +52,7 @@ class TransformersEngine:
         self._waiting: list[tuple[Job, asyncio.Future[_Place]]] = []
         self._batches: asyncio.Task[None] | None = None
         self._version = 0
+        self._whole = True
         self._policy, self._held = self._load(PolicyRef(source, revision=self._options["revision"]))
 
     @staticmethod
@@ -70,16 +71,18 @@ class TransformersEngine:
     def load_policy(self, policy: PolicyRef) -> int:
         """Swap in another policy between two batches; the old one serves until the new one is in memory.
 
-        Of an adapter on the base that is served, only the adapter is read.
+        Of an adapter on the base that is served, only the adapter is read, and put into the old one's place: where that
+        breaks half-way, nobody is answered until a swap succeeds.
         """
         if self._held and (weights := self._held.read(policy)):
             with self._model_lock:
+                self._whole = False
                 self._held.exchange(weights)
-                self._version = policy.version
+                self._whole, self._version = True, policy.version
             return self._version
         loaded, held = self._load(policy)
         with self._model_lock, self._processor_lock:
-            self._policy, self._held, self._version = loaded, held, policy.version
+            self._policy, self._held, self._version, self._whole = loaded, held, policy.version, True
         return self._version
 
     async def chat(self, request: EngineRequest) -> Sequence[Completion]:
@@ -188,6 +191,8 @@ class TransformersEngine:
             return self._decode(jobs)
 
     def _decode(self, jobs: Sequence[Job]) -> list[list[Completion]]:
+        if not self._whole:
+            raise ModelUnavailable("engine transformers: an exchange of its adapter broke half-way; publish again")
         return decode(self._policy.model, self._policy.processor.tokenizer, jobs) if jobs else []
 
 

@@ -7,18 +7,23 @@ import itertools
 import multiprocessing
 import os
 import subprocess
+from collections.abc import Awaitable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from dpe_ray.errors import BadRequest, ConfigError, ModelError, ModelUnavailable
 from dpe_ray.models.dtypes import stored_dtype
 from dpe_ray.models.vllm_job import Job, Written, asked, sampling_params, written
 from dpe_ray.models.vllm_options import VllmOptions
+from dpe_ray.models.vllm_worker import WholeReload
 
 WEIGHTS = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model")
 """What a hub's repository must give."""
 MISCOUNTED = ("llava",)
 """Model types whose tower sees a class token that vLLM's `get_mm_lora_token_counts` leaves out."""
+WORKER = f"{WholeReload.__module__}.{WholeReload.__qualname__}"
+_SHOWN = 2
+T = TypeVar("T")
 
 
 class VllmCore:
@@ -38,10 +43,10 @@ class VllmCore:
             os.environ.setdefault("TORCH_COMPILE_DISABLE", "1")  # the sampler alone would compile for half a minute
         try:
             args = options.engine_args(source, _checked_dtype(source, options), on_cpu=on_cpu)
-            self._llm: Any = AsyncLLM.from_engine_args(AsyncEngineArgs(**args))
+            self._llm: Any = AsyncLLM.from_engine_args(AsyncEngineArgs(**args, worker_extension_cls=WORKER))
         except ConfigError:
             raise
-        except (ValueError, RuntimeError, OSError) as error:
+        except Exception as error:  # as in `_done`
             raise ModelError(f"engine vllm: {source} does not start ({_line(error)}); see the replica's log") from error
         self._watch = _kill_behind_us()
         self._numbers = itertools.count(1)
@@ -80,55 +85,51 @@ class VllmCore:
 
     async def add_adapter(self, folder: str) -> int:
         """Load a PEFT directory beside what is there, under a number that was never used. Raises ModelError."""
-        from vllm.exceptions import VLLMError
         from vllm.lora.request import LoRARequest
 
         number = next(self._numbers)
         request = LoRARequest(f"policy-{number}", number, folder)
-        try:
-            await self._llm.add_lora(request)
-        except (VLLMError, ValueError, RuntimeError, OSError) as error:
-            raise ModelError(f"engine vllm: adapter {folder} cannot be loaded ({_line(error)})") from error
-        if number not in await self._llm.list_loras():
+        await _done(self._llm.add_lora(request), f"adapter {folder} cannot be loaded")
+        if number not in await _done(self._llm.list_loras(), f"adapter {folder} cannot be looked for"):
             raise ModelError(f"engine vllm: adapter {folder} was taken and is not there")
         self._adapters[number] = request
         return number
 
     async def remove_adapter(self, number: int) -> None:
-        """Forget an adapter that nobody asks for any more."""
+        """Forget an adapter that nobody asks for any more. Raises ModelError."""
         self._adapters.pop(number)
-        await self._llm.remove_lora(number)
+        await _done(self._llm.remove_lora(number), "an adapter cannot be removed")
 
     async def load_weights(self, source: str, revision: str) -> None:
-        """Replace all weights by those of a directory or hub id, in place. Raises ModelError."""
-        from vllm.exceptions import VLLMError
-
-        folder = _folder(source, revision)
-        try:
-            await self._llm.collective_rpc("reload_weights", kwargs={"weights_path": folder})
-        except (VLLMError, ValueError, RuntimeError, OSError) as error:
-            raise ModelError(f"engine vllm: weights {source} cannot be loaded ({_line(error)})") from error
+        """Replace all weights by those of a directory or hub id, in place. Raises ModelError, also for some."""
+        where = {"weights_path": _folder(source, revision)}
+        reload = self._llm.collective_rpc("reload_whole", kwargs=where)
+        left: list[list[str]] = await _done(reload, f"weights {source} cannot be loaded")
+        if names := next(filter(None, left), None):  # the list of one worker
+            some = ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
+            raise ModelError(f"engine vllm: weights {source} are not all there; {some} kept what they were")
 
     async def label(self, weights: str) -> None:
         """Name what is served from now on, and forget all that was computed from what was served before.
 
-        Raises ModelError when vLLM keeps its old caches or its old name.
+        Raises ModelError, also when vLLM keeps its old caches or its old name.
         """
-        await self._llm.reset_mm_cache()
-        await self._llm.reset_encoder_cache()
-        if not await self._llm.reset_prefix_cache():
+        failed = f"weights cannot be named {weights}"
+        await _done(self._llm.reset_mm_cache(), failed)
+        await _done(self._llm.reset_encoder_cache(), failed)
+        if not await _done(self._llm.reset_prefix_cache(), failed):
             raise ModelError("engine vllm: it kept its prefix cache; requests were under way")
-        await self._llm.update_weight_version(weights)
-        if (told := await self._llm.get_weight_version()) != weights:
+        await _done(self._llm.update_weight_version(weights), failed)
+        if (told := await _done(self._llm.get_weight_version(), failed)) != weights:
             raise ModelError(f"engine vllm: serves weights {told} instead of {weights}")
 
     async def sleep(self) -> None:
-        """Move the weights to main memory and give up the cache. Nobody may be asking."""
-        await self._llm.sleep(level=1)
+        """Move the weights to main memory and give up the cache. Nobody may be asking. Raises ModelError."""
+        await _done(self._llm.sleep(level=1), "it does not give the GPU back")
 
     async def wake(self) -> None:
-        """Undo `sleep`."""
-        await self._llm.wake_up()
+        """Undo `sleep`. Raises ModelError, as where others use the GPU's memory now."""
+        await _done(self._llm.wake_up(), "it does not wake up; does gpu_memory_utilization leave room for the trainer?")
 
     @property
     def broken(self) -> bool:
@@ -149,6 +150,14 @@ class VllmCore:
         self._llm.shutdown(timeout=0)
         self._llm = None  # its finaliser complains when the interpreter is gone
         self._watch.kill()
+
+
+async def _done(work: Awaitable[T], failed: str) -> T:
+    """Wait for what vLLM's own process does. Raises ModelError: `failed` and why."""
+    try:
+        return await work
+    except Exception as error:  # what breaks there comes back as plain Exception with its text, whatever it was
+        raise ModelError(f"engine vllm: {failed} ({_line(error)})") from error
 
 
 def _prepare_environment(options: VllmOptions) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Coroutine, Sequence
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -48,12 +48,11 @@ class VllmEngine:
         threading.Thread(target=self._loop.run_forever, name="vllm", daemon=True).start()
         self._turnstile = Turnstile()
         self._core = self._wait(_start(source, self._options))
-        try:
+        with ExitStack() as failed:
+            failed.callback(self.close)
             self._require_same_inputs()
             self._wait(self._core.label(str(self._version)))
-        except ModelError:
-            self.close()
-            raise
+            failed.pop_all()
 
     @staticmethod
     def check_options(options: dict[str, Any]) -> None:
@@ -76,15 +75,21 @@ class VllmEngine:
         self._loop.call_soon_threadsafe(self._loop.stop)
 
     def load_policy(self, policy: PolicyRef) -> int:
-        """Swap in another policy: requests under way end first, later ones wait. The old one stays when this raises.
+        """Swap in another policy: requests under way end first, later ones wait.
 
         An adapter gets a new number in vLLM at every swap; other weights than the served ones are read in place. Raises
-        ModelError for an adapter that vLLM would apply in part only, or that did not arrive.
+        ModelError for an adapter that vLLM would apply in part only, or that did not arrive: then the old policy stays,
+        unless its weights were being replaced or its name had changed. Nobody is answered then until a swap succeeds.
         """
         if policy.adapter:
             require_served(policy.adapter, rank=self._options.max_lora_rank, towers=self._core.applies_towers)
         self._wait(self._swap(policy))
         return self._version
+
+    def doze(self) -> None:
+        """With `sleep`: give the GPU's memory back until the next request, once nobody is asking. Else nothing."""
+        if self._options.sleep:
+            self._wait(self._doze())
 
     async def chat(self, request: EngineRequest) -> Sequence[Completion]:
         """As `Engine.chat`: [n], with tokens and log-probabilities."""
@@ -115,8 +120,7 @@ class VllmEngine:
             ids = self._tokens([("user", prompt.text, images)])
             jobs.append(Job(ids, tuple(images), group_size, temperature, top_p, max_tokens, own_seed))
         version, written = self._wait(self._write(jobs))
-        if self._options.sleep:
-            self._wait(self._doze())
+        self.doze()
         return [
             RolloutGroup(prompt, tuple(Rollout(c) for c in each.completions), version, each.prompt_ids)
             for prompt, each in zip(prompts, written, strict=True)
@@ -144,7 +148,7 @@ class VllmEngine:
             return self._version, written
 
     async def _swap(self, policy: PolicyRef) -> None:
-        """Change label and version last: what breaks half-way leaves them apart, and then `_write` refuses."""
+        """Change label and then version last: what breaks between leaves them apart, and then `_write` refuses."""
         async with self._turnstile.alone():
             await self._wake()
             if self._weights != (weights := (_place(policy.base), policy.revision)):
@@ -153,8 +157,13 @@ class VllmEngine:
                 await self._core.load_weights(*weights)
                 self._weights = weights
             new = await self._core.add_adapter(policy.adapter) if policy.adapter else 0
+            try:
+                await self._core.label(str(policy.version))
+            except ModelError:
+                if new:
+                    await self._core.remove_adapter(new)
+                raise
             old, self._adapter, self._version = self._adapter, new, policy.version
-            await self._core.label(str(policy.version))
             if old:
                 await self._core.remove_adapter(old)
 

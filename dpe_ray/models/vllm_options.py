@@ -45,8 +45,9 @@ class VllmOptions(Part):
     """raw: before temperature and top_p, right for sampling at temperature 1. processed: after both, right for sampling
     at another temperature with top_p 1."""
     sleep: bool = False
-    """Give the GPU's memory back after every rollout batch until the next request: for one GPU that trainer and engine
-    share."""
+    """Give the GPU's memory back when a training begins and after every rollout batch, until the next request: for one
+    GPU that trainer and engine share; see `train.num_gpus`. The engine wakes beside what the trainer keeps (weights,
+    optimiser state), so `gpu_memory_utilization` leaves room for that."""
     threads: Positive = 1
     """On CPUs."""
 

@@ -21,6 +21,7 @@ OPERATIONAL = (
     "answer.concurrency",
     "supply.workers.*",
     "train.num_cpus",
+    "train.num_gpus",
     "budget.*",
     "tracking.*",
     "runtime.http_port",

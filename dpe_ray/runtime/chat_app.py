@@ -110,6 +110,11 @@ class ChatShell:
         version = await asyncio.to_thread(self._engine.load_policy, policy)
         return serve.get_replica_context().replica_id.unique_id, version
 
+    async def doze(self) -> None:
+        """Give the GPU's memory back until the next request, for engines that can."""
+        if doze := getattr(self._engine, "doze", None):
+            await asyncio.to_thread(doze)
+
     async def rollout(self, prompts: Sequence[Prompt], settings: dict[str, Any]) -> list[RolloutGroup]:
         """As `RolloutPool.rollout`, for engines that can; `seed` among the settings as `rollout_seeds`.
 

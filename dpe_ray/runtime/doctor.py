@@ -96,7 +96,7 @@ def _room(config: RunConfig) -> Iterator[Finding]:
     short = session.lacking(asked, there)
     yield from (Finding("room", message.replace("the cluster", "this machine"), ok=False) for message in short)
     if not short:
-        cpus, gpus = (sum(part[index] for part in asked.values()) for index in (0, 1))
+        cpus, gpus = session.total(asked)
         yield Finding("room", f"the run asks for {cpus:g} CPUs and {gpus:g} GPUs")
 
 
@@ -107,9 +107,6 @@ def _engine(where: str, model: ModelConfig) -> Iterator[Finding]:
         check_options(model.engine, model.options)
     except ConfigError as error:
         yield Finding(f"{where}.options", str(error), ok=False)
-    device = str(model.options.get("device", "cpu"))
-    if device.startswith("cuda") and not _gpus():
-        yield Finding(f"{where}.options.device", f"{device}, and this machine has no GPU; use cpu", ok=False)
     if model.engine == "transformers" and not (model.source.startswith(PREFIX) or is_path(model.source)):
         yield _weights(f"{where}.source", model)
 

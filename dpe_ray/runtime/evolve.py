@@ -170,6 +170,7 @@ def _machine(
         workers=train.num_workers,
         num_cpus=train.num_cpus,
         use_gpu=train.use_gpu,
+        num_gpus=train.num_gpus,
         torch_threads=config.runtime.torch_threads,
         tracking=_tracking(config),
     )
@@ -179,11 +180,13 @@ def _machine(
 
 def _rollouts(config: RunConfig, run: RunFolder, model: ModelConfig, app: str) -> Callable[[], RolloutPool]:
     """What every training worker opens to get its rollouts."""
-    from dpe_ray.models.local_rollouts import LocalRolloutPool
+    from dpe_ray.runtime.local_pool import open_local_pool
     from dpe_ray.runtime.rollout_pool import ServeRolloutPool
     from dpe_ray.runtime.serve_app import engine_arguments
+    from dpe_ray.runtime.shared_gpu import SharedGpuPool, shared
 
-    if config.train.rollouts == "serve":
-        return partial(ServeRolloutPool, app)
-    engine = engine_arguments(model, config.runtime.torch_threads)
-    return partial(LocalRolloutPool, engine, str(run.path / "train" / "published.json"))
+    open_pool: Callable[[], RolloutPool] = partial(ServeRolloutPool, app)
+    if config.train.rollouts == "local":
+        engine = engine_arguments(model, config.runtime.torch_threads)
+        open_pool = partial(open_local_pool, engine, str(run.path / "train" / "published.json"))
+    return partial(SharedGpuPool, open_pool, app) if shared(config.train, model) else open_pool

@@ -17,6 +17,7 @@ from dpe_ray.models.prompts import PromptFile
 from dpe_ray.models.quantized import require_bitsandbytes
 from dpe_ray.pool.sources import PREFIX
 from dpe_ray.rounds.ledger import STUDENT
+from dpe_ray.runtime.engine_device import contradiction
 from dpe_ray.runtime.finding import Finding, meant
 from dpe_ray.runtime.source_check import builtin, look_at_sources
 from dpe_ray.runtime.vllm_rules import require_here, require_options, require_trainable
@@ -56,6 +57,8 @@ def look(config: RunConfig, *, joined: bool) -> Iterator[Finding]:
             yield builtin(f"models.{name}.source", model.source)
         if model.engine == "vllm":
             yield _vllm(name, config)
+        if told := contradiction(model, config.train if name == STUDENT else None):
+            yield Finding(f"models.{name}.options.device", told, ok=False)
     if not joined:
         yield from _of_workers(config)
 

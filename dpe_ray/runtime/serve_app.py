@@ -13,6 +13,7 @@ from dpe_ray.config import ModelConfig
 from dpe_ray.errors import ClusterError, ConfigError
 from dpe_ray.runtime import policy_board
 from dpe_ray.runtime.chat_app import ChatApp
+from dpe_ray.runtime.engine_device import EngineArguments, in_replica
 from dpe_ray.runtime.head_node import on_head
 from dpe_ray.runtime.listening import LOOPBACK, Listen, free_port
 from dpe_ray.runtime.publication import BROKEN
@@ -72,7 +73,7 @@ def serve_models(
         serve.start(proxy_location="HeadOnly", http_options=http, logging_config=_LOGGING)
         serve.run_many(
             [
-                _target(models[name], (name, app, engine_arguments(models[name], threads), *entry))
+                _target(models[name], (name, app, _replica_engine(models[name], threads), *entry))
                 for name, app in apps.items()
             ]
         )
@@ -132,7 +133,11 @@ def _target(model: ModelConfig, shell: tuple[Any, ...]) -> Any:
     return serve.RunTarget(deployment.bind(*shell), name=app, route_prefix=f"/{app}", logging_config=_LOGGING)
 
 
-def engine_arguments(model: ModelConfig, threads: int) -> tuple[str, str, dict[str, Any]]:
+def _replica_engine(model: ModelConfig, threads: int) -> EngineArguments:
+    return in_replica(engine_arguments(model, threads), model.num_gpus)
+
+
+def engine_arguments(model: ModelConfig, threads: int) -> EngineArguments:
     """Arguments of `create_engine`. An engine that knows no revisions refuses one: it would serve another."""
     options = {"threads": threads, **model.options} if model.engine in _THREADED else dict(model.options)
     if model.revision:

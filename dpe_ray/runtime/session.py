@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 
 from dpe_ray.config import RunConfig
 from dpe_ray.errors import ClusterError
@@ -31,31 +32,45 @@ QUIET = {
 """Keeps what Ray tells about itself away from the user's terminal."""
 DATA_WORKER_CPUS = 0.25
 API_SERVER = "RAY_API_SERVER_ADDRESS"
-Asked = dict[str, tuple[float, float]]
-"""(CPUs, GPUs) by part."""
+
+
+@dataclass(frozen=True)
+class Hold:
+    """What a part of a run holds at once at the most."""
+
+    count: int
+    """Replicas or workers."""
+    cpus: float
+    """Of each."""
+    gpus: float
+    """Of each."""
+
+
+Asked = dict[str, Hold]
+"""By part."""
 
 
 def asked_by_models(config: RunConfig) -> Asked:
-    """CPUs and GPUs that all replicas of all models hold at once at the most, by model."""
+    """What all replicas of all models hold, by model."""
     return {
-        f"models.{name} ({model.replicas.max} x {model.num_cpus:g})": (
-            model.replicas.max * model.num_cpus,
-            model.replicas.max * model.num_gpus,
-        )
+        f"models.{name}": Hold(model.replicas.max, model.num_cpus, model.num_gpus)
         for name, model in config.models.items()
         if model.engine
     }
 
 
 def asked_by(config: RunConfig) -> Asked:
-    """CPUs and GPUs that the parts of a run hold at once at the most, by part. Workers beyond the first can wait."""
-    asked = asked_by_models(config)
-    workers = config.supply.workers.min
-    asked[f"supply.workers ({workers} x {DATA_WORKER_CPUS:g})"] = (workers * DATA_WORKER_CPUS, 0.0)
+    """What the parts of a run hold. Workers beyond the first can wait."""
     train = config.train
-    trainers = train.workers.min
-    asked[f"train ({trainers} x {train.num_cpus:g})"] = (trainers * train.num_cpus, trainers if train.use_gpu else 0)
-    return asked
+    return asked_by_models(config) | {
+        "supply.workers": Hold(config.supply.workers.min, DATA_WORKER_CPUS, 0.0),
+        "train": Hold(train.workers.min, train.num_cpus, train.num_gpus if train.use_gpu else 0.0),
+    }
+
+
+def total(asked: Asked) -> tuple[float, float]:
+    """CPUs and GPUs of all parts together."""
+    return sum(part.count * part.cpus for part in asked.values()), sum(p.count * p.gpus for p in asked.values())
 
 
 @contextmanager
@@ -185,13 +200,16 @@ def require(asked: Asked) -> None:
 def lacking(asked: Asked, there: Mapping[str, float]) -> list[str]:
     """What is missing where `there` are so many `CPU` and `GPU`: a line for each of the two that is short."""
     messages = []
-    for kind, index in (("CPU", 0), ("GPU", 1)):
-        total, have = sum(parts[index] for parts in asked.values()), there.get(kind, 0.0)
-        if total > have + 1e-6:
-            parts = ", ".join(f"{name} = {part[index]:g}" for name, part in asked.items() if part[index])
+    for kind, wanted in zip(("CPU", "GPU"), total(asked), strict=True):
+        have = there.get(kind, 0.0)
+        if wanted > have + 1e-6:
+            each = {name: (part.count, part.cpus if kind == "CPU" else part.gpus) for name, part in asked.items()}
+            parts = ", ".join(
+                f"{name} ({count} x {size:g}) = {count * size:g}" for name, (count, size) in each.items() if size
+            )
             messages.append(
-                f"the run asks for {total:g} {kind}s ({parts}) and the cluster has {have:g}: "
-                f"{total - have:g} are missing; lower num_{kind.lower()}s, replicas or workers"
+                f"the run asks for {wanted:g} {kind}s ({parts}) and the cluster has {have:g}: "
+                f"{wanted - have:g} are missing; lower num_{kind.lower()}s, replicas or workers"
             )
     return messages
 

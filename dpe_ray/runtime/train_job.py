@@ -72,6 +72,8 @@ class RayPolicyUpdater:
     num_cpus: float = 1.0
     """CPUs per worker."""
     use_gpu: bool = False
+    num_gpus: float = 1.0
+    """GPUs per worker, with `use_gpu`; below 1 where a worker shares one with an engine."""
     torch_threads: int = 1
     """Per worker."""
     tracking: TrackingSettings = field(default_factory=TrackingSettings)
@@ -98,7 +100,7 @@ class RayPolicyUpdater:
         os.environ["RAY_CHDIR_TO_TRIAL_DIR"] = "0"
         # Ray fetches one report a poll, and a worker waits until its last one is fetched: no step would be faster.
         os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
-        resources = {"CPU": self.num_cpus} | ({"GPU": 1} if self.use_gpu else {})
+        resources = {"CPU": self.num_cpus} | ({"GPU": self.num_gpus} if self.use_gpu else {})
         trainer = TorchTrainer(
             train_on_worker,
             train_loop_config={"work": work},

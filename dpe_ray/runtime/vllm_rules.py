@@ -33,6 +33,11 @@ def require_trainable(options: VllmOptions, train: TrainConfig) -> None:
         raise ConfigError(
             "train.rollouts_ahead: 1 rolls out while it trains, and options.sleep gives the GPU back then"
         )
+    if train.rollouts == "local" and (parts := options.tensor_parallel_size) > 1:
+        raise ConfigError(
+            f"options.tensor_parallel_size: {parts}, and with train.rollouts: local an engine has the one GPU of its "
+            "training worker; set train.rollouts: serve"
+        )
     if problem := inexact(options.logprobs_mode, train.temperature, train.top_p):
         raise ConfigError(f"train: {problem}")
 

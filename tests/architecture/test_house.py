@@ -11,6 +11,7 @@ SOURCES = [ROOT / "dpe_ray", ROOT / "jobs"]
 EVERYTHING = [*SOURCES, ROOT / "tests", ROOT / "benchmarks"]
 
 RECORDING_BORDERS = {
+    "models/vllm_core.py": "vLLM hands on what broke in its engine process as a plain Exception with its text",
     "runtime/daemon.py": "a background thread hands any error to the caller, who raises it",
     "runtime/data_map.py": "a worker or background thread hands any error to the driver, which raises it",
     "runtime/evolve.py": "a report that cannot be written must not hide the error that ended the run",

@@ -1,11 +1,13 @@
 """A vLLM engine without room for adapters: whole weights are handed over in place, and the caches go."""
 
 import asyncio
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from dpe_ray.errors import BadRequest, ModelError
 from dpe_ray.models.images import read_bytes
@@ -49,6 +51,23 @@ async def test_other_weights_answer_as_in_transformers_and_the_base_comes_back(
         )
         changed = [c.token_ids for c in ours] != [c.token_ids for c in before]
         assert changed == (ref.base != student)
+
+
+def test_weights_that_are_not_all_there_are_refused_and_answer_nobody(
+    engine: VllmEngine, prompts: list[Prompt], student: str, policies: Path, tmp_path: Path
+) -> None:
+    settings = {"group_size": 2, "temperature": 1.0, "top_p": 1.0, "max_tokens": 4, "seed": 0}
+    shutil.copytree(policies / "tuned", tmp_path / "cut")
+    [file] = (tmp_path / "cut").glob("*.safetensors")
+    weights = load_file(file)
+    left_out = next(name for name in sorted(weights) if "mlp" in name)
+    save_file({name: weight for name, weight in weights.items() if name != left_out}, file, {"format": "pt"})
+    with pytest.raises(ModelError, match="are not all there"):
+        engine.load_policy(PolicyRef(str(tmp_path / "cut"), version=9))
+    with pytest.raises(ModelError, match="wrote with weights replaced"):
+        engine.rollout(prompts[:1], **settings)
+    engine.load_policy(PolicyRef(student, version=10))
+    assert engine.rollout(prompts[:1], **settings)[0].policy_version == 10
 
 
 def test_an_adapter_is_refused_by_an_engine_without_room_for_it(

@@ -1,10 +1,11 @@
 """An engine as another package would bring it: answers with what it was asked, embeds by counting letters.
 
-Asked to wait it never answers, and meanwhile tells others how many wait.
+Asked to wait it never answers, and meanwhile tells others how many wait. With `diary` it notes there that it dozes.
 """
 
 import asyncio
 import hashlib
+import os
 
 from dpe_ray.types import Completion
 
@@ -12,6 +13,7 @@ from dpe_ray.types import Completion
 class EchoEngine:
     def __init__(self, source, options):
         self.version = 0
+        self.diary = options.get("diary")
         self.waiting = 0
 
     async def chat(self, request):
@@ -34,6 +36,10 @@ class EchoEngine:
     def load_policy(self, policy):
         self.version = policy.version
         return self.version
+
+    def doze(self):
+        with open(self.diary, "a") as diary:
+            diary.write(f"{os.getpid()}\n")
 
     async def embed(self, texts):
         return [[float(text.count(letter)) for letter in "abc"] for text in texts]

@@ -9,6 +9,7 @@ from ray._private.worker import print_to_stdstream
 from dpe_ray.config import load_config
 from dpe_ray.errors import ClusterError
 from dpe_ray.runtime import session
+from dpe_ray.runtime.session import Hold
 
 
 def test_a_second_start_joins_the_first(ray_session):
@@ -17,11 +18,13 @@ def test_a_second_start_joins_the_first(ray_session):
 
 
 def test_what_does_not_fit_is_said_with_its_parts(ray_session):
-    session.require({"models.student (1 x 0.25)": (0.25, 0.0), "train (1 x 1)": (1.0, 0.0)})
-    with pytest.raises(ClusterError, match=r"6 CPUs \(models.big = 5, train = 1\) .* has 4: 2 are missing"):
-        session.require({"models.big": (5.0, 0.0), "train": (1.0, 0.0)})
+    session.require({"models.student": Hold(1, 0.25, 0.0), "train": Hold(1, 1.0, 0.0)})
+    with pytest.raises(
+        ClusterError, match=r"6 CPUs \(models.big \(2 x 2.5\) = 5, train \(1 x 1\) = 1\) .* has 4: 2 are"
+    ):
+        session.require({"models.big": Hold(2, 2.5, 0.0), "train": Hold(1, 1.0, 0.0)})
     with pytest.raises(ClusterError, match="GPU"):
-        session.require({"models.big": (1.0, 1.0)})
+        session.require({"models.big": Hold(1, 1.0, 1.0)})
 
 
 def test_a_call_that_comes_after_the_end_neither_joins_nor_starts_another_ray():
@@ -71,8 +74,8 @@ def test_the_raylets_real_errors_reach_the_terminal(ray_session, capsys, line):
 
 def test_the_micro_job_fits_two_cpus():
     asked = session.asked_by(load_config("jobs/micro.yaml"))
-    assert {name.split(" ")[0] for name in asked} == {"models.student", "models.teacher", "supply.workers", "train"}
-    assert sum(cpus for cpus, _ in asked.values()) <= 2
+    assert set(asked) == {"models.student", "models.teacher", "supply.workers", "train"}
+    assert session.total(asked)[0] <= 2
 
 
 def test_processes_of_a_ray_without_dashboard_need_not_wait_for_one(ray_session):

@@ -45,6 +45,7 @@ def test_no_job_of_the_repository_states_a_key_without_effect(job: Path) -> None
         (["train.sft.lr=0.1"], "train.sft.lr: no effect, since train.method is grpo"),
         (["train.method=sft", "train.lr=0.1"], "train.lr: no effect, since train.method is sft; its own keys stand"),
         (["train.tuning=full", "train.lora_rank=4"], "train.lora_rank: no effect, since train.tuning is full"),
+        (["train.num_gpus=0.5"], "train.num_gpus: no effect, since train.use_gpu is false"),
         (["plan.target={map: 1}"], "plan.target.map: no effect, since plan.method is tiered"),
     ],
 )
@@ -90,5 +91,5 @@ def test_the_keys_that_sft_does_not_read_are_those_that_it_has_not() -> None:
     (grpo_only,) = [rule.keys.split() for rule in RULES if "train.lr" in rule.keys.split()]
     own = {"lr", "warmup", "weight_decay"}  # sft has its own of these
     read = set(SftSettings.__dataclass_fields__) - own
-    placed = {"method", "sft", "workers", "num_cpus", "use_gpu", "rollouts"}
+    placed = {"method", "sft", "workers", "num_cpus", "use_gpu", "num_gpus", "rollouts"}
     assert {key.removeprefix("train.") for key in grpo_only} == set(TrainConfig.model_fields) - read - placed

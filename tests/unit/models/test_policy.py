@@ -1,8 +1,11 @@
+from pathlib import Path
+
 import pytest
 import torch
 from packing_support import MODELS
 from PIL import Image
 from safetensors import safe_open
+from transformers import AutoModelForImageTextToText
 
 from dpe_ray.errors import ControlToken, ModelError, UnfitPicture
 from dpe_ray.models.policy import answer_ids, load_policy, render, save_policy
@@ -93,6 +96,32 @@ def test_what_cannot_be_loaded_is_one_line(ref):
     with pytest.raises(ModelError, match="cannot be loaded") as caught:
         load_policy(ref)
     assert "\n" not in str(caught.value)
+
+
+HINT = "give a vision-language checkpoint"
+
+
+def test_a_checkpoint_is_asked_for_where_the_checkpoint_is_wrong(tmp_path, student):
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    for name in ("tokenizer.json", "tokenizer_config.json", "processor_config.json", "chat_template.jinja"):
+        (tmp_path / name).write_bytes((Path(student) / name).read_bytes())
+    with pytest.raises(ModelError, match=HINT):
+        load_policy(PolicyRef(str(tmp_path)))
+
+
+def test_what_no_other_checkpoint_would_mend_asks_for_none(student, tmp_path, monkeypatch):
+    def no_room(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+
+    with pytest.raises(ModelError, match="with adapter") as adapter:
+        load_policy(PolicyRef(student, str(tmp_path / "nowhere")))
+    monkeypatch.setattr("dpe_ray.models.adapter.part_of", lambda name: "language")
+    with pytest.raises(ModelError, match=r"no linear layers of its tower.*train\.lora_targets") as targets:
+        load_policy(PolicyRef(student), trainable="lora", lora_targets=("tower",))
+    monkeypatch.setattr(AutoModelForImageTextToText, "from_pretrained", no_room)
+    with pytest.raises(ModelError, match="CUDA out of memory") as memory:
+        load_policy(PolicyRef(student))
+    assert not any(HINT in str(each.value) for each in (adapter, targets, memory))
 
 
 def test_pickled_weights_are_refused(student, tmp_path):

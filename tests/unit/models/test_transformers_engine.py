@@ -6,10 +6,11 @@ import subprocess
 import sys
 
 import pytest
+import torch
 from huggingface_hub import constants
 from PIL import Image
 
-from dpe_ray.errors import BadRequest, ConfigError, ModelError
+from dpe_ray.errors import BadRequest, ConfigError, ModelError, ModelUnavailable
 from dpe_ray.models.engines import create_engine
 from dpe_ray.models.policy import load_policy, save_policy
 from dpe_ray.models.sampling import rollout_seeds
@@ -34,8 +35,6 @@ def engine(student):
 @pytest.fixture(scope="module")
 def other(student, tmp_path_factory):
     """Another policy with the same tokens, as adapter and whole."""
-    import torch
-
     folder = tmp_path_factory.mktemp("other")
     adapted = load_policy(PolicyRef(student), trainable="lora")
     torch.manual_seed(0)
@@ -144,6 +143,40 @@ async def test_an_adapter_after_an_adapter_reads_no_base_again(engine, student, 
 
 def tokens(groups):
     return [[rollout.completion.token_ids for rollout in group.rollouts] for group in groups]
+
+
+async def test_an_exchange_that_breaks_half_way_answers_nobody_until_one_succeeds(
+    engine, student, other, make_prompt, monkeypatch
+):
+    settings = {"group_size": 2, "temperature": 1.0, "top_p": 1.0, "max_tokens": 4, "seed": 1}
+    engine.load_policy(PolicyRef(student, str(other / "adapter"), 1))
+    before = texts(await engine.chat(ASK))
+    layers = list(engine._held._layers.values())
+
+    def no_room(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(layers[len(layers) // 2], "get_delta_weight", no_room)
+        with pytest.raises(torch.OutOfMemoryError):
+            engine.load_policy(PolicyRef(student, str(other / "adapter"), 2))
+    with pytest.raises(ModelUnavailable, match="broke half-way"):
+        engine.rollout([make_prompt("What?")], **settings)
+    with pytest.raises(ModelUnavailable, match="broke half-way"):
+        await engine.chat(ASK)
+    engine.load_policy(PolicyRef(student, str(other / "adapter"), 3))
+    assert texts(await engine.chat(ASK)) == before
+    assert engine.rollout([make_prompt("What?")], **settings)[0].policy_version == 3
+
+
+async def test_a_whole_load_mends_an_exchange_that_broke(engine, student, other, monkeypatch):
+    plain = texts(await engine.chat(ASK))
+    engine.load_policy(PolicyRef(student, str(other / "adapter"), 1))
+    monkeypatch.setattr(engine._held, "exchange", lambda _: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        engine.load_policy(PolicyRef(student, str(other / "adapter"), 2))
+    engine.load_policy(PolicyRef(student, version=3))
+    assert (texts(await engine.chat(ASK)), engine.version) == (plain, 3)
 
 
 def test_rollouts_keep_order_tokens_and_version(engine, student, other, make_prompt):

@@ -12,6 +12,7 @@ from dpe_ray.models.policy import load_processor, render
 from dpe_ray.models.sampling import rollout_seeds
 from dpe_ray.models.vllm_engine import VllmEngine, inexact, same_pixels
 from dpe_ray.models.vllm_job import Written
+from dpe_ray.ports import EngineRequest
 from dpe_ray.types import Completion, PolicyRef
 
 SAMPLED = {"group_size": 2, "temperature": 1.0, "top_p": 1.0, "max_tokens": 4, "seed": 0}
@@ -132,6 +133,23 @@ def test_a_swap_that_breaks_half_way_answers_nobody_until_one_succeeds(make, mak
     assert engine.rollout([make_prompt("What?")], **SAMPLED)[0].policy_version == 3
 
 
+def test_the_old_adapter_goes_on_where_the_new_one_cannot_be_named(make, make_prompt, student, monkeypatch):
+    engine = make()
+    engine.load_policy(PolicyRef(student, "adapter", version=1))
+
+    async def broken(weights):
+        raise ModelError("it kept its prefix cache")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(engine._core, "label", broken)
+        with pytest.raises(ModelError, match="kept its prefix cache"):
+            engine.load_policy(PolicyRef(student, "adapter", version=2))
+    assert (engine.version, engine._core.adapters) == (1, {1})
+    assert engine.rollout([make_prompt("What?")], **SAMPLED)[0].policy_version == 1
+    engine.load_policy(PolicyRef(student, "adapter", version=3))
+    assert (engine.version, engine._core.adapters) == (3, {3})
+
+
 def test_a_gpu_is_given_back_after_rollouts_and_taken_again_for_whatever_comes_next(make, make_prompt, student):
     engine = make(sleep=True)
     engine.rollout([make_prompt("What?")], **SAMPLED)
@@ -149,6 +167,22 @@ def test_prompts_that_are_split_with_their_seeds_are_sampled_with_those_of_the_w
     engine.rollout(prompts, **{**SAMPLED, "seed": 7})
     assert split == engine._core.seeds == seeds
     assert len(set(seeds)) == 4
+
+
+def test_an_engine_that_answered_or_took_a_policy_gives_the_gpu_back_when_it_is_told_to(make, student):
+    engine = make(sleep=True)
+    asyncio.run(engine.chat(EngineRequest((("user", "how", ()),), max_tokens=4)))
+    engine.doze()
+    engine.doze()
+    engine.load_policy(PolicyRef(student, version=1))
+    engine.doze()
+    assert engine._core.diary == ["generate", "sleep", "wake", "label 1", "sleep"]
+
+
+def test_an_engine_without_sleep_stays_awake_whatever_it_is_told(make):
+    engine = make()
+    engine.doze()
+    assert engine._core.diary == []
 
 
 def test_it_does_not_fall_asleep_under_a_request(make, make_prompt):
@@ -174,6 +208,21 @@ def test_an_engine_that_shows_the_model_other_pixels_does_not_start(make, monkey
     monkeypatch.setitem(WRONG, "by", torch.tensor(0.01))
     with pytest.raises(ModelError, match="its pixels differ from the trainer's"):
         make()
+
+
+@pytest.mark.parametrize(
+    "error", [ModelError("told"), Exception("Call to reset_mm_cache method failed"), KeyError("x")]
+)
+def test_an_engine_that_breaks_while_it_starts_leaves_no_processes_behind(make, monkeypatch, error):
+    async def broken(self, weights):
+        raise error
+
+    closed = []
+    monkeypatch.setattr(DiaryCore, "label", broken)
+    monkeypatch.setattr(DiaryCore, "close", lambda self: closed.append(self))
+    with pytest.raises(type(error)):
+        make()
+    assert len(closed) == 1
 
 
 def test_bytes_that_a_model_scales_itself_are_the_same_picture():

@@ -102,3 +102,11 @@ def test_a_replica_that_starts_later_serves_what_was_published(monkeypatch):
     monkeypatch.setattr(chat_app, "published", lambda app: policies.pop(0) if len(policies) > 1 else policies[0])
     chat_app.ChatShell("m", "app", ("any", "", {}))
     assert engine.version == 4
+
+
+def test_an_engine_that_can_give_its_gpu_back_is_told_to_and_others_are_left_alone(shell, monkeypatch):
+    told = []
+    asyncio.run(shell.doze())
+    monkeypatch.setattr(Engine, "doze", lambda self: told.append("doze"), raising=False)
+    asyncio.run(shell.doze())
+    assert told == ["doze"]

@@ -46,7 +46,7 @@ def test_a_run_that_fits_misses_nothing_and_no_package_of_another_engine_is_name
         ("models.student.num_cpus=8", "this machine has 2"),
         ("models.student.num_gpus=1", "asks for 1 GPUs"),
         ("train.use_gpu=true", "asks for 1 GPUs"),
-        ("models.student.options={device: cuda}", "cuda, and this machine has no GPU"),
+        ("models.student.options={device: cuda}", "cuda, and num_gpus is 0"),
         ("models.student.options={thraeds: 2}", "no option 'thraeds'"),
         ("decision.suite=nowhere.parquet", "decision.suite: nowhere.parquet: does not exist"),
         ("pool.source=builtin:micro-wrld", "did you mean micro-world?"),
@@ -61,6 +61,11 @@ def test_each_lack_is_one_finding(missing, override, told):
 
 def test_all_lacks_are_listed_at_once(missing):
     assert len(missing("models.student.num_cpus=8", "models.student.num_gpus=1", "decision.suite=nowhere")) == 3
+
+
+def test_missing_gpus_are_told_with_the_gpus_of_each_part(missing):
+    (told,) = missing("models.student.num_gpus=2", "models.student.replicas={min: 1, max: 2}", "train.use_gpu=true")
+    assert "asks for 5 GPUs (models.student (2 x 2) = 4, train (1 x 1) = 1)" in told
 
 
 def test_a_pool_without_one_readable_picture_is_found(missing, tmp_path):

@@ -107,6 +107,29 @@ def test_files_and_variables_of_the_tools_are_looked_for(tree, tools, named, tol
     assert (finding.what, told in finding.found) == (named, True)
 
 
+@pytest.mark.parametrize(("num_gpus", "device", "told"), [
+    (0, "cuda", "cuda, and num_gpus is 0"), (0, "cuda:1", "cuda:1, and num_gpus is 0"),
+    (1, "cpu", "cpu, and num_gpus: 1 keeps GPUs from others"),
+])  # fmt: skip
+def test_a_device_that_contradicts_the_reserved_gpus_is_refused(tree, num_gpus, device, told):
+    tree["models"]["student"] |= {"num_gpus": num_gpus, "options": {"device": device}}
+    (finding,) = missing(tree)
+    assert (finding.what, told in finding.found) == ("models.student.options.device", True)
+
+
+def test_local_rollouts_on_a_gpu_need_a_trainer_on_one(tree):
+    tree["models"]["student"] |= {"num_gpus": 1, "options": {"device": "cuda"}}
+    (finding,) = missing(tree | {"train": {"rollouts": "local"}})
+    assert "beside a trainer without a GPU; set train.use_gpu: true" in finding.found
+    assert missing(tree | {"train": {"rollouts": "local", "use_gpu": True}}) == []
+
+
+@pytest.mark.parametrize(("num_gpus", "options"), [(1, {"device": "cuda"}), (0, {"device": "cpu"}), (1, {}), (0, {})])
+def test_a_device_that_fits_the_reserved_gpus_passes(tree, num_gpus, options):
+    tree["models"]["student"] |= {"num_gpus": num_gpus, "options": options}
+    assert missing(tree) == []
+
+
 OWN = """
 from dpe_ray.supply.construct.programs.bar_chart import BarChart
 

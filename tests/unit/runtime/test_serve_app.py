@@ -86,17 +86,32 @@ def test_models_answer_where_a_serve_that_runs_already_listens(machine, host, ur
     assert serve_app.serve_models(MODELS)["small"].url == f"{url}/small/v1"
 
 
-def test_the_revision_of_a_model_reaches_its_engine(machine):
-    engines = []
-    machine.setattr(serve_app, "_target", lambda model, shell: engines.append(shell[2]))
+@pytest.fixture
+def engines(machine):
+    """What the engines of the served models are told."""
+    told = []
+    machine.setattr(serve_app, "_target", lambda model, shell: told.append(shell[2]))
+    return told
+
+
+def test_the_revision_of_a_model_reaches_its_engine(engines):
     models = {
-        "small": ModelConfig(source="hub/id", engine="transformers", revision="next", options={"device": "cuda"}),
+        "small": ModelConfig(source="hub/id", engine="transformers", revision="next", options={"device": "cpu"}),
         "other": ModelConfig(source="hub/id", engine="transformers"),
         "third": ModelConfig(source="hub/id", engine="echo", revision="v1"),
     }
     serve_app.serve_models(models, threads=2)
     assert engines == [
-        ("transformers", "hub/id", {"threads": 2, "device": "cuda", "revision": "next"}),
-        ("transformers", "hub/id", {"threads": 2}),
+        ("transformers", "hub/id", {"threads": 2, "device": "cpu", "revision": "next"}),
+        ("transformers", "hub/id", {"threads": 2, "device": "cpu"}),
         ("echo", "hub/id", {"revision": "v1"}),
     ]
+
+
+@pytest.mark.parametrize(("engine", "reserved", "told"), [
+    ("transformers", 1, {"threads": 1, "device": "cuda"}), ("transformers", 0.5, {"threads": 1, "device": "cuda"}),
+    ("transformers", 0, {"threads": 1, "device": "cpu"}), ("vllm", 1, {"threads": 1}), ("echo", 1, {}),
+])  # fmt: skip
+def test_a_replica_computes_on_the_gpu_that_it_reserves(engines, engine, reserved, told):
+    serve_app.serve_models({"small": ModelConfig(source="hub/id", engine=engine, num_gpus=reserved)})
+    assert engines == [(engine, "hub/id", told)]

@@ -53,6 +53,14 @@ def test_what_vllm_could_not_serve_is_one_line(tree, options, train, message):
     assert message in found
 
 
+def test_local_rollouts_have_the_one_gpu_of_their_worker(tree):
+    tree["models"]["student"] |= {"num_gpus": 2, "options": {"tensor_parallel_size": 2}}
+    assert missing(tree) == []
+    tree["train"] |= {"rollouts": "local", "use_gpu": True}
+    [found] = missing(tree)
+    assert "options.tensor_parallel_size: 2, and with train.rollouts: local" in found
+
+
 def test_an_adapter_on_the_tower_is_taken_where_vllm_applies_it(tree):
     tree["models"]["student"]["options"] = {"enable_tower_connector_lora": True}
     tree["train"]["lora_targets"] = ["language", "tower", "projector"]
