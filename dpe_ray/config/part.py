@@ -9,9 +9,9 @@ Positive = Annotated[int, Field(ge=1)]
 
 
 class Part(BaseModel):
-    """Base of all parts: frozen, unknown keys refused, field docstrings kept as descriptions."""
+    """Base of all parts: frozen, unknown keys and infinite numbers refused, field docstrings kept as descriptions."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 class Workers(Part):

@@ -185,6 +185,14 @@ class TrainConfig(Part):
         return self
 
     @model_validator(mode="after")
+    def _a_prompt_a_worker(self) -> Self:
+        if self.method != "sft" and self.prompts_per_step < self.workers.min:
+            raise ValueError(
+                f"prompts_per_step: {self.prompts_per_step} for {self.workers.min} workers; each needs one, set workers"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _can_be_quantized(self) -> Self:
         if self.quantize and self.tuning == "full":
             raise ValueError("quantize: weights in 4 bits cannot be trained; set tuning: lora")

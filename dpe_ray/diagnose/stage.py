@@ -20,7 +20,7 @@ from dpe_ray.diagnose.votes import VoteSettings, vote
 from dpe_ray.errors import ConfigError, ModelUnavailable, PoolError
 from dpe_ray.grading.answering import answer_all, collect
 from dpe_ray.ports import ChatDoor, EmbedderDoor, MapSpec, RowMapper
-from dpe_ray.taxonomy import UNSPECIFIED, Taxonomy
+from dpe_ray.taxonomy import UNSPECIFIED, Taxonomy, canonical
 from dpe_ray.types import Attribution, Diagnosis, ErrorRecord, Graded, Sample
 
 More = Callable[[Sequence[Graded]], Sequence[Sample]]
@@ -139,23 +139,25 @@ async def _drawn(samples: Sequence[Sample], settings: VoteSettings | RouteSettin
 async def _skilled(
     graded: Sequence[Graded], taxonomy: Taxonomy, embedder: EmbedderDoor | None, crew: Crew
 ) -> tuple[tuple[Graded, ...], Taxonomy]:
-    """Give every item its canonical skill, and the tree that holds them all."""
+    """Give every item its canonical skill, its row's first where it states any, and the tree that holds them all."""
     samples = [g.sample for g in graded]
     said = await name_skills(
-        samples, crew.analyst, crew.mapper, taxonomy,
+        [sample for sample in samples if not sample.skills], crew.analyst, crew.mapper, taxonomy,
         workers=crew.workers, concurrency=crew.concurrency, prompt_file=crew.prompts.get("skill_analyst", ""),
     )  # fmt: skip
     crew.outages.add("skills", "skill_analyst", len(said.names), said.unanswered)
+    names_of = said.names | {sample.id: canonical(sample.skills[0]) for sample in samples if sample.skills}
     named: dict[str, list[str]] = {}
     for sample in samples:
-        named.setdefault(sample.category, []).append(said.names[sample.id])
+        named.setdefault(sample.category, []).append(names_of[sample.id])
     names, tree = await canonicalise(named, taxonomy, embedder)
-    skills = [names[sample.category][said.names[sample.id]] for sample in samples]
+    skills = [names[sample.category][names_of[sample.id]] for sample in samples]
     return tuple(replace(g, sample=replace(g.sample, skills=(s,))) for g, s in zip(graded, skills, strict=True)), tree
 
 
 def _unskilled(graded: Sequence[Graded]) -> tuple[Graded, ...]:
-    return tuple(replace(g, sample=replace(g.sample, skills=(UNSPECIFIED,))) for g in graded)
+    stated = (g.sample.skills[:1] or (UNSPECIFIED,) for g in graded)
+    return tuple(replace(g, sample=replace(g.sample, skills=skills)) for g, skills in zip(graded, stated, strict=True))
 
 
 async def _attributed(failed: Sequence[Graded], crew: Crew) -> dict[str, Attribution]:

@@ -82,6 +82,8 @@ def load_processor(source: str, revision: str = "") -> Any:
     try:
         processor = AutoProcessor.from_pretrained(source, trust_remote_code=False, revision=revision or None)
         processor.tokenizer.padding_side = "left"
+    except ImportError as error:
+        raise ModelError(f"policy {source}: its processor needs torchvision: pip install 'dpe-ray[qwen]'") from error
     except (OSError, ValueError, KeyError, RuntimeError, AttributeError) as error:
         told = f"policy {source}: its processor cannot be loaded ({_line(error)})"
         raise ModelError(f"{told}; give a vision-language checkpoint") from error
@@ -181,6 +183,7 @@ def save_policy(
     if whole and stored:
         tensors = cast(tensors or saved_tensors(model), stored)
     model.save_pretrained(folder, safe_serialization=True, state_dict=tensors)
+    _let_others_read(folder)
     if not whole:
         return
     if stored:
@@ -188,6 +191,12 @@ def save_policy(
     processor.save_pretrained(folder)
     if model.config.model_type == "llava":
         _name_as_on_the_hub(folder)
+
+
+def _let_others_read(folder: Path) -> None:
+    """Safetensors writes for the owner alone; engines of other users read as far as the folder lets them."""
+    for file in folder.glob("*.safetensors"):
+        file.chmod(0o666 & folder.stat().st_mode)
 
 
 def _base(ref: PolicyRef, dtype: str, quantize: str) -> tuple[Any, str]:

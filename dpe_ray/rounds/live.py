@@ -69,16 +69,24 @@ class StallLines:
 
 
 class StepLines:
-    """Tells where a training stands: the last line that it added to its metrics.jsonl."""
+    """Tells where a training stands: the last line that it added to its metrics.jsonl, and which trackers failed."""
 
     def __init__(self, title: str, metrics: Path, notify: Notify, clock: Callable[[], float] = time.monotonic) -> None:
         self._title, self._notify, self._clock = title, notify, clock
         self._new, self._began = NewLines(metrics, behind=_size(metrics)), clock()
+        failures = metrics.with_name("failures.log")
+        self._failures = NewLines(failures, behind=_size(failures))
 
     async def tell(self) -> None:
-        """Say nothing when no step ended since the last time."""
+        """Say nothing of steps when none ended since the last time."""
+        self.tell_failures()
         if lines := self._new.take():
             self._notify(f"{self._title} {self._clock() - self._began:6.1f} s  {trained(json.loads(lines[-1]))}")
+
+    def tell_failures(self) -> None:
+        """Say which trackers failed since the last time."""
+        for line in self._failures.take():
+            self._notify(f"tracking  {line}")
 
 
 class QuotaLines:
@@ -129,9 +137,10 @@ def last_step(metrics: Path) -> str:
 def trained(metrics: Mapping[str, float]) -> str:
     """In words. Example: step 12, 28 to go, reward 0.71, 1.1 s a step, 1 min left."""
     name = "reward" if "reward" in metrics else "loss"
+    failed = f", {errors:.0f} of the last rewards failed" if (errors := metrics.get("reward_errors")) else ""
     left, seconds = metrics["steps_left"], metrics["step_time_s"]
     pace = f"{seconds:.1f} s a step, {left * seconds / 60:.0f} min left"
-    return f"step {metrics['step']}, {left:.0f} to go, {name} {metrics[name]:.2f}, {pace}"
+    return f"step {metrics['step']}, {left:.0f} to go, {name} {metrics[name]:.2f}{failed}, {pace}"
 
 
 def progress(accepted: int, wanted: int, rejected: int, in_flight: int, calls: int, per_minute: float) -> str:

@@ -142,6 +142,18 @@ def _supply_told(result: Supplied) -> str:
     return made + refused + (f"; {missing} missing: {ENDS.get(result.closed_by, result.closed_by)}" if missing else "")
 
 
+def _training_told(result: TrainResult) -> str:
+    name = "reward" if any("reward" in metrics for metrics in result.metrics) else "loss"
+    values = [metrics[name] for metrics in result.metrics if name in metrics]
+    parts = [f"{result.steps} steps, {name} {values[0]:.2f} -> {values[-1]:.2f}"]
+    if failed := sum(metrics.get("reward_errors", 0) for metrics in result.metrics):
+        parts.append(f"{failed:.0f} rewards failed and count 0")
+    if all(metrics.get("frac_reward_zero_std", 0) == 1 for metrics in result.metrics):
+        parts.append("nothing was learned: all answers of a prompt had equal rewards, at every step")
+    parts += [f"{count} samples left out ({reason})" for reason, count in result.refused.items()]
+    return "; ".join(parts)
+
+
 def told(result: object) -> str:
     """A stage's product in a few words for the progress line."""
     match result:
@@ -155,9 +167,7 @@ def told(result: object) -> str:
         case Supplied():
             return _supply_told(result)
         case TrainResult():
-            name = "reward" if any("reward" in metrics for metrics in result.metrics) else "loss"
-            values = [metrics[name] for metrics in result.metrics if name in metrics]
-            return f"{result.steps} steps, {name} {values[0]:.2f} -> {values[-1]:.2f}"
+            return _training_told(result)
         case Comparison():
             # decision and change are told with the round's reasons
             return f"macro {result.before.macro:.3f} -> {result.after.macro:.3f}"

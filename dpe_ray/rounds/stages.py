@@ -80,6 +80,7 @@ class _Bound:
         lines = StepLines(f"round {index}  training   ", folder.steps, self._notify)
         async with repeating(lines.tell, LINES_EVERY_S):
             trained = await self._machine.updater.finetune(policy, lessons, out=str(folder.path / "policy"), seed=seed)
+        lines.tell_failures()
         # the round's own number: after a rollback another candidate must not pass for the one that was rolled back
         return replace(trained, policy=replace(trained.policy, version=index))
 

@@ -3,6 +3,7 @@
 `run` raises the first that is missing, `doctor` lists all.
 """
 
+import json
 import os
 import re
 from collections.abc import Iterator
@@ -57,6 +58,9 @@ def look(config: RunConfig, *, joined: bool) -> Iterator[Finding]:
             yield builtin(f"models.{name}.source", model.source)
         if model.engine == "vllm":
             yield _vllm(name, config)
+        if model.engine and needs_torchvision(model.source) and not find_spec("torchvision"):
+            told = "its processor needs torchvision, which is not installed; pip install 'dpe-ray[qwen]'"
+            yield Finding(f"models.{name}.source", told, ok=False)
         if told := contradiction(model, config.train if name == STUDENT else None):
             yield Finding(f"models.{name}.options.device", told, ok=False)
     if not joined:
@@ -68,6 +72,15 @@ def local_folder(folder: Path) -> Path:
     if re.match(r"[a-z][a-z0-9+.-]+:/", str(folder)):
         raise ConfigError(f"--run-dir {folder}: is a URL; give a local directory, or one that all nodes mount")
     return folder.absolute()
+
+
+def needs_torchvision(source: str) -> bool:
+    """Whether a checkpoint's processor is one that imports it; false for what is not a folder here."""
+    try:
+        kind = json.loads((Path(source) / "config.json").read_text(encoding="utf-8")).get("model_type", "")
+    except (OSError, ValueError, AttributeError):
+        return False
+    return str(kind).startswith("qwen")
 
 
 def is_path(source: str) -> bool:

@@ -22,6 +22,8 @@ QUIET = {
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
+    # a proxy that is not ready after 5 s is ended and begun anew: a busy machine would never have one
+    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
     # the raylet tells every driver of many actors, and of calls that it repeats by itself; one that ran out of memory
     # stays to be seen, and so does all else
     "RAY_DEDUP_LOGS_SKIP_REGEX": (

@@ -16,8 +16,10 @@ CURVES: Mapping[str, Callable[[float], float]] = {
 class Schedule:
     """Learning rates of an optimiser's parameter groups: each group's own, times a factor that all share.
 
-    The factor rises from 0 to 1 over the first `warmup` (0-1) of `updates`, then follows its curve, at whose end it
-    would be at the update after the last. It counts updates, not what an optimiser did: one may have nothing to do.
+    The factor rises in equal steps to 1 over the first `warmup` (0-1) of `updates`, then follows its curve, at whose
+    end it would be at the update after the last. No update has factor 0, as transformers' first has: a short training
+    would lose what it was shown there, one of a single update all. It counts updates, not what an optimiser did: one
+    may have nothing to do.
     """
 
     def __init__(self, optimizer: Optimizer, curve: str, *, warmup: float, updates: int) -> None:
@@ -52,5 +54,5 @@ class Schedule:
 
     def _factor(self) -> float:
         if self._done < self._warmup:
-            return self._done / self._warmup
+            return (self._done + 1) / self._warmup
         return self._curve(min(1.0, (self._done - self._warmup) / max(1, self._updates - self._warmup)))

@@ -2,6 +2,8 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Self
 
 from dpe_ray.train.tracking.shown import shown_of
@@ -40,16 +42,23 @@ class Tracking:
     def _open(self, name: str, make: Callable[[TrackingSettings], Tracker]) -> None:
         try:
             self._trackers[name] = make(self._settings)
-        except Exception:  # recording border: whatever a tracker's package raises, the training goes on
-            log.exception("tracking: %s cannot be opened; this training is not told to it", name)
+        except Exception as error:  # recording border: whatever a tracker's package raises, the training goes on
+            self._failed(f"{name} cannot be opened; this training is not told to it", error)
 
     def _each(self, tell: Callable[[Tracker], None]) -> None:
         for name, tracker in list(self._trackers.items()):
             try:
                 tell(tracker)
-            except Exception:  # recording border: whatever a tracker's package raises, the training goes on
-                log.exception("tracking: %s fails and is left out from now on", name)
+            except Exception as error:  # recording border: whatever a tracker's package raises, the training goes on
+                self._failed(f"{name} fails and is left out from now on", error)
                 del self._trackers[name]
+
+    def _failed(self, told: str, error: Exception) -> None:
+        """Log it here, and leave a line for whoever drives the run from elsewhere."""
+        log.error("tracking: %s", told, exc_info=error)
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        with suppress(OSError), (Path(self._settings.folder) / "failures.log").open("a", encoding="utf-8") as file:
+            file.write(f"{told} ({reason})\n")
 
 
 class Untold:

@@ -131,3 +131,14 @@ def test_pickled_weights_are_refused(student, tmp_path):
     torch.save(policy.model.state_dict(), tmp_path / "pytorch_model.bin")
     with pytest.raises(ModelError):
         load_policy(PolicyRef(str(tmp_path)))
+
+
+def test_a_processor_that_lacks_a_package_is_told_with_what_to_install(monkeypatch):
+    import transformers
+
+    def lacking(*_, **__):
+        raise ImportError("Qwen2VLVideoProcessor requires the Torchvision library\nPlease note that ...")
+
+    monkeypatch.setattr(transformers.AutoProcessor, "from_pretrained", lacking)
+    with pytest.raises(ModelError, match=r"pip install 'dpe-ray\[qwen\]'"):
+        load_processor("some/qwen")

@@ -104,6 +104,19 @@ async def test_the_last_step_of_a_training_is_told_when_one_came(tmp_path):
     assert told[1].endswith("step 5, 0 to go, loss 0.25, 0.1 s a step, 0 min left")
 
 
+async def test_rewards_and_trackers_that_fail_are_told(tmp_path):
+    told, path = [], tmp_path / "metrics.jsonl"
+    steps = StepLines("training", path, told.append, Clock())
+    step = {"step": 1, "steps_left": 1.0, "reward": 0.5, "reward_errors": 3.0, "step_time_s": 1.0}
+    path.write_text(json.dumps(step) + "\n")
+    (tmp_path / "failures.log").write_text("wandb cannot be opened (UsageError: no API key)\n")
+    await steps.tell()
+    steps.tell_failures()
+    assert told[0] == "tracking  wandb cannot be opened (UsageError: no API key)"
+    assert "reward 0.50, 3 of the last rewards failed, 1.0 s a step" in told[1]
+    assert len(told) == 2
+
+
 async def test_telling_goes_on_while_the_block_runs_and_ends_with_it():
     times = []
 

@@ -6,7 +6,7 @@ from builders import make_sample
 from dpe_ray.models.call_budget import Calls
 from dpe_ray.rounds.local import LocalMapper
 from dpe_ray.rounds.machine import Machine
-from dpe_ray.rounds.results import RoundResults
+from dpe_ray.rounds.results import RoundResults, told
 from dpe_ray.rounds.stages import make_stages
 from dpe_ray.rounds.store import RunFolder
 from dpe_ray.supply.quota_book import Quotas
@@ -98,3 +98,13 @@ def test_an_open_round_is_told_stage_by_stage_down_to_the_last_step_of_its_train
     results.training.save(TrainResult(PolicyRef("p"), 3, ({"reward": 0.1}, {"reward": 0.4})))
     run.round(1).note({"supply": 12.0, "training": 60.0})
     assert list(results.lines())[1] == "round 1  training     60.0 s  3 steps, reward 0.10 -> 0.40"
+
+
+def test_a_training_in_which_nothing_was_learned_or_samples_were_left_out_is_told_as_such():
+    even = {"reward": 0.0, "frac_reward_zero_std": 1.0, "reward_errors": 2.0}
+    result = TrainResult(PolicyRef("p"), 2, (even, even), {"grpo: too long": 3})
+    assert told(result) == (
+        "2 steps, reward 0.00 -> 0.00; 4 rewards failed and count 0; nothing was learned: all answers of a prompt had "
+        "equal rewards, at every step; 3 samples left out (grpo: too long)"
+    )
+    assert told(TrainResult(PolicyRef("p"), 1, ({"loss": 0.5},))) == "1 steps, loss 0.50 -> 0.50"

@@ -6,7 +6,7 @@ import pytest
 import yaml
 from builders import make_png
 
-from dpe_ray.runtime import doctor
+from dpe_ray.runtime import doctor, preflight
 
 CONFIG = {
     "name": "x",
@@ -94,3 +94,15 @@ def test_a_key_that_nobody_reads_is_one_doubtful_finding(missing, tmp_path):
 def test_on_a_cluster_its_room_is_not_measured_by_this_machine(missing, monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
     assert missing("models.student.num_gpus=1") == []
+
+
+def test_a_checkpoint_whose_processor_cannot_be_imported_is_found(missing, monkeypatch, tmp_path):
+    (tmp_path / "qwen").mkdir()
+    (tmp_path / "qwen" / "config.json").write_text('{"model_type": "qwen2_5_vl"}')
+    monkeypatch.setattr(preflight, "find_spec", lambda name: None)
+    (told,) = missing("models.student.source=./qwen")
+    assert told == (
+        "models.student.source: its processor needs torchvision, which is not installed; pip install 'dpe-ray[qwen]'"
+    )
+    monkeypatch.setattr(preflight, "find_spec", lambda name: name)
+    assert missing("models.student.source=./qwen") == []

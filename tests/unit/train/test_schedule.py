@@ -24,9 +24,9 @@ def optimizer_of(*rates: float) -> torch.optim.SGD:
     ("kind", "rates"),
     [
         # two updates of warm-up; eight are left, and the curves would end behind the last
-        ("constant", [0, 0.5, 1, 1, 1, 1, 1, 1, 1, 1]),
-        ("linear", [0, 0.5, 1, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125]),
-        ("cosine", [0, 0.5, 1, 0.961940, 0.853553, 0.691342, 0.5, 0.308658, 0.146447, 0.038060]),
+        ("constant", [0.5, 1, 1, 1, 1, 1, 1, 1, 1, 1]),
+        ("linear", [0.5, 1, 1, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125]),
+        ("cosine", [0.5, 1, 1, 0.961940, 0.853553, 0.691342, 0.5, 0.308658, 0.146447, 0.038060]),
     ],
 )
 def test_a_rate_rises_and_then_follows_its_curve(kind: str, rates: list[float]) -> None:
@@ -38,6 +38,10 @@ def test_a_rate_rises_and_then_follows_its_curve(kind: str, rates: list[float]) 
         seen.append(schedule.rate / 3)
         schedule.advance()
     assert seen == pytest.approx(rates, abs=1e-6)
+
+
+def test_a_training_of_one_update_has_its_whole_rate() -> None:
+    assert Schedule(optimizer_of(3.0), "cosine", warmup=0.03, updates=1).rate == 3.0
 
 
 def trainer_of(student: PolicyRef, settings: GrpoSettings) -> GrpoTrainer:
@@ -58,7 +62,11 @@ def test_a_round_follows_it_and_goes_on_exactly(student: PolicyRef, kind: str, t
     assert all(torch.equal(weight, resumed.backend.weights[n]) for n, weight in straight.backend.weights.items())
     rates += [step["learning_rate"] for step in ours]
     # of the first update of each step: two a step, two of ten to warm up
-    wanted = {"constant": [0, 1, 1, 1, 1], "linear": [0, 1, 0.75, 0.5, 0.25], "cosine": [0, 1, 0.853553, 0.5, 0.146447]}
+    wanted = {
+        "constant": [0.5, 1, 1, 1, 1],
+        "linear": [0.5, 1, 0.75, 0.5, 0.25],
+        "cosine": [0.5, 1, 0.853553, 0.5, 0.146447],
+    }
     assert rates == pytest.approx([1e-2 * factor for factor in wanted[kind]], abs=1e-8)
 
 

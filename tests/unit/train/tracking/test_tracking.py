@@ -154,6 +154,8 @@ def test_a_tracker_that_cannot_be_opened_does_not_end_the_training(tmp_path, gro
     with caplog.at_level(logging.ERROR):
         track(tmp_path / "out", groups, "refused")
     assert "refused cannot be opened" in caplog.text
+    failures = (tmp_path / "out" / "failures.log").read_text()
+    assert failures == "refused cannot be opened; this training is not told to it (RuntimeError: no API key)\n"
     assert len(lines(tmp_path / "out" / "metrics.jsonl")) == 2
 
 
