@@ -25,8 +25,8 @@ class PolicyBoard:
         return self._policy
 
 
-def write_down(app: str, policy: PolicyRef) -> None:
-    """Publish to replicas that are still to come. Raises RayError."""
+def write_down(app: str, policy: PolicyRef | None) -> None:
+    """Publish to replicas that are still to come; None: the app's own source. Raises RayError."""
     # detached: apps outlive the driver of a job, and so must what they serve
     options = {"name": _name(app), "namespace": _NAMESPACE, "get_if_exists": True, "lifetime": "detached"}
     ray.get(owner(PolicyBoard, **options).remote().put.remote(policy))
