@@ -69,6 +69,21 @@ async def test_cells_count_judged_items_by_category_and_skill() -> None:
     assert graded[0].sample.skills == ("find_way",)
 
 
+async def test_skills_that_rows_state_are_taken_and_nobody_is_asked_for_them() -> None:
+    door = FakeChat(analyst)
+    stated = tuple(replace(s, skills=("Find Place", "other")) if s.category == "medical" else s for s in PROBE)
+    diagnosis, graded = await run(stated, analyst=door)
+    assert {c.cell: c.attempts for c in diagnosis.cells} == {
+        "map/find_way": 10, "map/read_name": 10, "medical/find_place": 10
+    }  # fmt: skip
+    assert {request.item for request in door.requests} == {s.id for s in PROBE if s.category == "map"}
+    assert graded[-1].sample.skills == ("find_place",)
+    all_stated = tuple(replace(s, skills=("a_skill",)) for s in PROBE)
+    silent = FakeChat(analyst)
+    await run(all_stated, analyst=silent)
+    assert silent.requests == []
+
+
 async def test_only_failures_are_attributed_and_some_are_kept_as_examples() -> None:
     door = FakeChat(judge)
     diagnosis, _ = await run(judge=door)

@@ -8,7 +8,7 @@ from safetensors import safe_open
 from transformers import AutoModelForImageTextToText
 
 from dpe_ray.errors import ControlToken, ModelError, UnfitPicture
-from dpe_ray.models.policy import answer_ids, load_policy, render, save_policy
+from dpe_ray.models.policy import answer_ids, load_policy, load_processor, render, save_policy
 from dpe_ray.types import PolicyRef
 
 RED = Image.new("RGB", (64, 64), "red")
