@@ -4,12 +4,11 @@ from collections.abc import Callable, Sequence
 
 import torch
 from ray import serve
-from ray.exceptions import RayError
-from ray.serve.exceptions import RayServeException
 
 from dpe_ray.config import ModelConfig, TrainConfig
 from dpe_ray.errors import ClusterError
 from dpe_ray.ports import RolloutPool
+from dpe_ray.runtime.publication import BROKEN
 from dpe_ray.runtime.serve_route import last_line
 from dpe_ray.types import PolicyRef, Prompt, RolloutGroup
 
@@ -56,5 +55,5 @@ def doze(app: str) -> None:
     """Have the engines of an app that can give their GPU's memory back until they are asked again. ClusterError."""
     try:
         serve.get_app_handle(app).broadcast("doze").results()
-    except (RayError, RayServeException, RuntimeError, TimeoutError) as error:
+    except BROKEN as error:
         raise ClusterError(f"app {app}: its engines keep their GPUs ({last_line(error)}); see Ray's logs") from error

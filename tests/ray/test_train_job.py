@@ -12,8 +12,8 @@ from train_support import FolderPool, LocalPool, RefusingPool, make_prompt, save
 
 from dpe_ray.config import TrainConfig
 from dpe_ray.errors import TrainingError
-from dpe_ray.models.local_rollouts import LocalRolloutPool
 from dpe_ray.models.policy import load_policy
+from dpe_ray.runtime.local_pool import open_local_pool
 from dpe_ray.runtime.train_job import RayPolicyUpdater, method_settings
 from dpe_ray.train.settings import ChainSettings, GrpoSettings
 from dpe_ray.types import PolicyRef, Sample
@@ -42,7 +42,7 @@ async def test_two_workers_train_survive_a_death_and_leave_one_adapter(ray_sessi
 
 async def test_two_workers_roll_out_from_engines_of_their_own(ray_session: None, tmp_path: Path) -> None:
     student = save_tiny_student(tmp_path / "student")
-    pool = partial(LocalRolloutPool, ("transformers", student.base, {}), str(tmp_path / "pool" / "published.json"))
+    pool = partial(open_local_pool, ("transformers", student.base, {}), str(tmp_path / "pool" / "published.json"))
     updater = RayPolicyUpdater(replace(SETTINGS, steps=2), pool, str(tmp_path / "ray"), workers=2, num_cpus=0.5)
     result = await updater.finetune(student, samples_in(tmp_path), out=str(tmp_path / "out"), seed=0)
     assert max(step["logprob_gap"] for step in result.metrics) < 1e-4
