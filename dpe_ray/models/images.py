@@ -20,6 +20,8 @@ FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 """What may be decoded; of a GIF the first frame. The content decides, never a name or a stated media type."""
 MAX_BYTES = 32 * 2**20
 MAX_PIXELS = 50_000_000
+MAX_ASPECT = 300
+"""Longer side by the shorter: a processor that scales the shorter to 336 makes 100 million pixels of such a strip."""
 
 DECODE_ERRORS = (
     OSError,
@@ -75,6 +77,8 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
         image = open_header(data)
         if image.width * image.height > max_pixels:
             raise PoolError(f"image: {image.width} x {image.height} pixels are more than {max_pixels}; scale it down")
+        if max(image.size) > MAX_ASPECT * min(image.size):
+            raise PoolError(f"image: {image.width} x {image.height} is a strip of more than {MAX_ASPECT} to 1; crop it")
         image.load()
         return _rgb(ImageOps.exif_transpose(image))
     except PoolError:

@@ -36,6 +36,12 @@ def test_a_bomb_is_refused_by_its_header_without_a_warning(size):
             decode(png_header(*size))
 
 
+def test_a_strip_that_a_processor_would_blow_up_is_refused():
+    with pytest.raises(PoolError, match="1 x 301 is a strip of more than 300 to 1"):
+        decode(encoded(Image.new("RGB", (1, 301))))
+    assert decode(encoded(Image.new("RGB", (300, 1)))).size == (300, 1)
+
+
 def test_the_pixel_cap_is_the_callers():
     with pytest.raises(PoolError, match="64 x 64 pixels are more than 100"):
         decode(encoded(Image.new("RGB", (64, 64))), max_pixels=100)
