@@ -68,7 +68,7 @@ class TrainConfig(Part):
     """What becomes of it over the updates of a round: it stays, or falls to 0 in a line or along a cosine. SFT's always
     falls along a cosine."""
     warmup: Fraction = 0.0
-    """Share of the updates over which the learning rate rises from 0."""
+    """Share of the updates over which the learning rate rises to it in equal steps."""
     weight_decay: Annotated[float, Field(ge=0)] = 1e-2
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
     kl: Annotated[float, Field(ge=0)] = 0.01
@@ -113,7 +113,8 @@ class TrainConfig(Part):
     reward: dict[str, Annotated[float, Field(ge=0)]] = {"accuracy": 0.9, "format": 0.1}
     """Weights of the reward parts (DPE: 0.9 and 0.1): accuracy, format, length, and functions of the user's own as
     `path/to/file.py:function`, called as `function(sample, completion) -> float` with a `dpe_ray.types` Sample and
-    Completion; one that raises, hangs or returns no finite number gives 0 and is counted as `reward_errors`."""
+    Completion; one that raises, hangs or returns no finite number gives 0 and is counted as `reward_errors`, and 50 in
+    a row end the training."""
     reward_timeout_s: Annotated[float, Field(gt=0)] = 10.0
     """Seconds that a function of the user's own may take for one completion."""
     permute_rewards: bool = False
@@ -128,7 +129,7 @@ class TrainConfig(Part):
     """Sequences per forward pass."""
     dtype: Literal["auto", "bf16", "fp32"] = "auto"
     """What the policy computes in; auto: the checkpoint's. What AdamW changes is in 32 bit always, with its moments: an
-    adapter, or in full tuning copies of the weights (18 bytes a number in all), since steps of a small rate would get
+    adapter, or in full tuning copies of the weights (20 bytes a number in all), since steps of a small rate would get
     lost in bf16's 8 bits. Log-probabilities and loss are in 32 bit too; what is saved is in the checkpoint's dtype."""
     quantize: Literal["", "nf4"] = ""
     """nf4: the language model below an adapter is held in 4 bits (QLoRA, arXiv 2305.14314), computed in `dtype`. For
@@ -186,9 +187,9 @@ class TrainConfig(Part):
 
     @model_validator(mode="after")
     def _a_prompt_a_worker(self) -> Self:
-        if self.method != "sft" and self.prompts_per_step < self.workers.min:
+        if self.method != "sft" and self.prompts_per_step < self.workers.max:
             raise ValueError(
-                f"prompts_per_step: {self.prompts_per_step} for {self.workers.min} workers; each needs one, set workers"
+                f"prompts_per_step: {self.prompts_per_step} for {self.workers.max} workers; each needs one, set workers"
             )
         return self
 

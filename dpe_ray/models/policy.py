@@ -83,7 +83,8 @@ def load_processor(source: str, revision: str = "") -> Any:
         processor = AutoProcessor.from_pretrained(source, trust_remote_code=False, revision=revision or None)
         processor.tokenizer.padding_side = "left"
     except ImportError as error:
-        raise ModelError(f"policy {source}: its processor needs torchvision: pip install 'dpe-ray[qwen]'") from error
+        cure = "; pip install 'dpe-ray[qwen]'" if "torchvision" in str(error).lower() else ""
+        raise ModelError(f"policy {source}: its processor cannot be loaded ({_line(error)}){cure}") from error
     except (OSError, ValueError, KeyError, RuntimeError, AttributeError) as error:
         told = f"policy {source}: its processor cannot be loaded ({_line(error)})"
         raise ModelError(f"{told}; give a vision-language checkpoint") from error

@@ -40,13 +40,13 @@ class NewLines:
 
     def __init__(self, path: Path, *, behind: int) -> None:
         """The first `behind` bytes are left out."""
-        self._path, self._read = path, behind
+        self._path, self._read, self._inode = path, behind, _inode(path)
 
     def take(self) -> list[str]:
         """Lines that came since the last time."""
-        if (size := _size(self._path)) < self._read:  # written anew, as by a training that goes on
-            self._read = 0
-        if not size:
+        if (inode := _inode(self._path)) != self._inode:  # written anew, as by a training that goes on
+            self._read, self._inode = (0 if self._inode else self._read), inode
+        if not inode:
             return []
         with self._path.open("rb") as file:
             file.seek(self._read)
@@ -123,6 +123,11 @@ class QuotaLines:
             self._notify(f"         {cell}: {told}")
 
 
+def _inode(path: Path) -> int:
+    """0 where there is no file."""
+    return path.stat().st_ino if path.exists() else 0
+
+
 def _size(path: Path) -> int:
     """Bytes that an earlier run wrote."""
     return path.stat().st_size if path.exists() else 0
@@ -138,9 +143,10 @@ def trained(metrics: Mapping[str, float]) -> str:
     """In words. Example: step 12, 28 to go, reward 0.71, 1.1 s a step, 1 min left."""
     name = "reward" if "reward" in metrics else "loss"
     failed = f", {errors:.0f} of the last rewards failed" if (errors := metrics.get("reward_errors")) else ""
-    left, seconds = metrics["steps_left"], metrics["step_time_s"]
-    pace = f"{seconds:.1f} s a step, {left * seconds / 60:.0f} min left"
-    return f"step {metrics['step']}, {left:.0f} to go, {name} {metrics[name]:.2f}{failed}, {pace}"
+    seconds, pace, still = metrics["step_time_s"], f"{metrics['step_time_s']:.1f} s a step", ""
+    if (left := metrics.get("steps_left")) is not None:  # runs of earlier versions have none
+        still, pace = f", {left:.0f} to go", f"{pace}, {left * seconds / 60:.0f} min left"
+    return f"step {metrics['step']}{still}, {name} {metrics[name]:.2f}{failed}, {pace}"
 
 
 def progress(accepted: int, wanted: int, rejected: int, in_flight: int, calls: int, per_minute: float) -> str:

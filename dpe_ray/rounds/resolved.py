@@ -18,6 +18,7 @@ OPERATIONAL = (
     "models.*.replicas.*",
     "models.*.num_cpus",
     "models.*.num_gpus",
+    "models.*.options.device",
     "answer.concurrency",
     "supply.workers.*",
     "train.num_cpus",

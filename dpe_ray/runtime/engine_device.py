@@ -35,6 +35,8 @@ def contradiction(model: ModelConfig, train: TrainConfig | None = None) -> str:
     device = str(model.options.get("device", "")) if model.engine in PLACED else ""
     if device.startswith("cuda") and not model.num_gpus:
         return f"{device}, and num_gpus is 0, so no GPU is kept for it; set num_gpus: 1"
+    if device.startswith("cuda:") and not (train and train.rollouts == "local"):
+        return f"{device}, and a replica sees the GPUs alone that it reserves; write cuda, or leave it out"
     if device == "cpu" and model.num_gpus:
         return f"cpu, and num_gpus: {model.num_gpus:g} keeps GPUs from others; leave one of them out"
     if device.startswith("cuda") and train and train.rollouts == "local" and not train.use_gpu:

@@ -67,7 +67,7 @@ def _tell_all(app: str, policy: PolicyRef) -> None:
             told |= _tell(app, policy)
             missed = {replica["replica_id"] for replica in _replicas(app) if replica["state"] == "RUNNING"} - told
             if missed or not told:
-                raise _Missed(f"{len(missed)} of its replicas did not answer")
+                raise _Missed(f"{len(missed)} of its replicas did not answer" if told else "none of its replicas runs")
 
 
 def _tell(app: str, policy: PolicyRef) -> set[str]:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 from ray import serve
+from ray.exceptions import RayActorError
 
 from dpe_ray.config import ModelConfig, TrainConfig
 from dpe_ray.errors import ClusterError
@@ -54,6 +55,9 @@ class SharedGpuPool:
 def doze(app: str) -> None:
     """Have the engines of an app that can give their GPU's memory back until they are asked again. ClusterError."""
     try:
-        serve.get_app_handle(app).broadcast("doze").results()
+        answers = serve.get_app_handle(app).broadcast("doze").results(return_exceptions=True)
+        for answer in answers:
+            if isinstance(answer, Exception) and not isinstance(answer, RayActorError):  # one that ended holds nothing
+                raise answer
     except BROKEN as error:
         raise ClusterError(f"app {app}: its engines keep their GPUs ({last_line(error)}); see Ray's logs") from error

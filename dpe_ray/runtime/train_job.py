@@ -167,13 +167,14 @@ def train_on_worker(config: dict[str, Any]) -> TrainResult:
 def _own_error(error: BaseException) -> DpeError:
     """Find the DpeError that a worker raised, among those of all ranks."""
     failures = [*getattr(error, "worker_failures", {}).values(), error]
-    own = next(filter(None, map(_dpe_error, failures)), None)
-    if any(isinstance(failure, ray.exceptions.OutOfMemoryError) for failure in failures) or "OutOfMemory" in str(error):
+    if own := next(filter(None, map(_dpe_error, failures)), None):
+        return own
+    if any(isinstance(failure, ray.exceptions.OutOfMemoryError) for failure in failures):
         return ClusterError(
             "training: a worker was ended because its node ran out of memory; give it more, or lower "
             "train.micro_batch, or share the policy among workers by train.backend"
         )
-    return own or ClusterError(f"training: a worker broke: {last_line(error)}; see the Ray logs of this session")
+    return ClusterError(f"training: a worker broke: {last_line(error)}; see the Ray logs of this session")
 
 
 def _dpe_error(error: BaseException | None) -> DpeError | None:

@@ -49,7 +49,10 @@ class Ending:
         """Say that it is over."""
         if self._world.rank == 0:
             draft = self._file.with_suffix(".part")
-            draft.write_text(json.dumps({"key": self._key, "result": asdict(result)}), encoding="utf-8")
+            with draft.open("w", encoding="utf-8") as file:
+                json.dump({"key": self._key, "result": asdict(result)}, file)
+                file.flush()
+                os.fsync(file.fileno())
             os.replace(draft, self._file)
 
     def clear(self) -> None:
@@ -57,6 +60,7 @@ class Ending:
         if self._world.rank == 0:
             for name in (STEPS, SFT):
                 shutil.rmtree(self._out / name, ignore_errors=True)
+            (self._out / "sft.json").unlink(missing_ok=True)  # of earlier versions
 
     def _read(self) -> dict[str, Any] | None:
         if not self._file.exists():

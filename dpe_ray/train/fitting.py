@@ -1,5 +1,6 @@
 """Which prompts a model can be trained on: found out with its own processor, before anything is paid for."""
 
+import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
@@ -10,6 +11,8 @@ from dpe_ray.train.rendering import prompt_inputs
 from dpe_ray.train.targets import completion_text
 from dpe_ray.train.world import World
 from dpe_ray.types import Prompt
+
+log = logging.getLogger(__name__)
 
 CONTROL = "a text holds a control token of the model"
 PICTURE = "the model's processor cannot take a picture"
@@ -56,7 +59,8 @@ def _size(prompt: Prompt, policy: LoadedPolicy) -> int | str:
         inputs = prompt_inputs(policy.processor, prompt)
     except ControlToken:
         return CONTROL
-    except UnfitPicture:
+    except UnfitPicture as error:
+        log.warning("sample %s is left out: %s", prompt.sample.id, error)
         return PICTURE
     require_features(policy.model.config, inputs, prompt.sample.id)
     return int(inputs["input_ids"].shape[1])
@@ -84,5 +88,6 @@ def _split(stage: str, prompts: Sequence[Prompt], reasons: Sequence[str]) -> Spl
     kept = [prompt for prompt, reason in zip(prompts, reasons, strict=True) if not reason]
     refused = Counter(f"{stage}: {reason}" for reason in reasons if reason)
     if not kept:
-        raise TrainingError(f"no prompts to train on: {dict(refused) or 'supply accepted none'}; give other samples")
+        told = ", ".join(f"{count} x {reason}" for reason, count in refused.items())
+        raise TrainingError(f"no prompts to train on ({told or 'supply accepted none'}); give other samples")
     return kept, dict(refused)

@@ -28,10 +28,10 @@ class Masters:
         self._pairs = [(w, self.weights[name]) for name, w in weights.items() if self.weights[name] is not w]
 
     def take_gradients(self) -> None:
-        """Add the gradients of the last backward pass to those of the copies."""
+        """Add the gradients of the last backward pass to those of the copies, one after the other."""
         for weight, master in self._pairs:
             if weight.grad is not None:
-                master.grad = weight.grad.float() if master.grad is None else master.grad + weight.grad
+                master.grad = weight.grad.float() if master.grad is None else master.grad.add_(weight.grad)
                 weight.grad = None
 
     @torch.no_grad()

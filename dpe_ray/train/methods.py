@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from dpe_ray.ports import RolloutPool
 from dpe_ray.train import loop, sft_loop
@@ -63,9 +62,11 @@ def _alone(
 ) -> TrainResult:
     (stage,) = settings.stages
     kept, refused = usable(stage, prompts)
-    train: Any = sft_loop.train if isinstance(settings, SftSettings) else loop.train
-    told = {"out": course.out, "seed": course.seed, "world": course.world, "on_step": course.on_step}
-    result = train(policy, kept, course.pool, settings, **told)
+    out, seed, world, on_step = course.out, course.seed, course.world, course.on_step
+    if isinstance(settings, SftSettings):
+        result = sft_loop.train(policy, kept, course.pool, settings, out=out, seed=seed, world=world, on_step=on_step)
+    else:
+        result = loop.train(policy, kept, course.pool, settings, out=out, seed=seed, world=world, on_step=on_step)
     return replace(result, refused=refused | result.refused)
 
 

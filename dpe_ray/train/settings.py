@@ -54,7 +54,7 @@ class GrpoSettings(PolicySettings):
     schedule: str = "constant"
     """How it goes on over the updates of the round: constant, linear or cosine; see `schedule`."""
     warmup: float = 0.0
-    """Share of the updates over which it rises from 0."""
+    """Share of the updates over which it rises in equal steps."""
     weight_decay: float = 1e-2
     kl: float = 0.01
     """Coefficient of the KL to the policy at the start of the round; 0 saves the reference's forward pass."""
@@ -111,7 +111,7 @@ class SftSettings(PolicySettings):
     projector_lr: float = 0.0
     """The same for the projector (LLaVA: 2e-5). 0: frozen beside an adapter, `lr` in full tuning."""
     warmup: float = 0.03
-    """Share of the updates over which the learning rate rises from 0."""
+    """Share of the updates over which the learning rate rises in equal steps."""
     epochs: int = 1
     batch_size: int = 128
     """Samples per update, over all ranks."""

@@ -12,7 +12,8 @@ import signal
 import time
 import urllib.request
 from collections.abc import Sequence
-from threading import Timer
+from pathlib import Path
+from threading import Thread
 
 import openai
 import pytest
@@ -186,16 +187,29 @@ def test_a_replica_that_dies_under_rollouts_changes_nothing_in_them_and_the_next
     client, student, adapter, prompts, caplog
 ):
     publish("student", PolicyRef(student, adapter, 3))
-    pool, settings, begun = ServeRolloutPool("student"), {**SETTINGS, "group_size": 8, "max_tokens": 64}, time.time()
-    undisturbed = pool.rollout(prompts, **settings)
-    old = pids("student")
-    Timer((time.time() - begun) / 3, os.kill, (old[0], signal.SIGKILL)).start()
+    pool, settings = ServeRolloutPool("student"), {**SETTINGS, "group_size": 32, "temperature": 2.0, "max_tokens": 256}
+    undisturbed, old = pool.rollout(prompts, **settings), pids("student")
+    Thread(target=kill_when_busy, args=(old[0],), daemon=True).start()
     assert pool.rollout(prompts, **settings) == undisturbed
     assert "rollout calls were lost" in caplog.text
     wait_for_replicas("student", set(old[1:]), count=2)
     replies = [client.chat.completions.create(model="student", messages=user(), max_tokens=3) for _ in range(12)]
     assert {reply.system_fingerprint for reply in replies} == {"v3"}
     publish("student", PolicyRef(student))
+
+
+def kill_when_busy(pid):
+    """Once it has computed for a while."""
+    before = cpu_seconds(pid)
+    while cpu_seconds(pid) < before + 0.3:
+        time.sleep(0.01)
+    os.kill(pid, signal.SIGKILL)
+
+
+def cpu_seconds(pid):
+    """Of all its threads so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def pids(app):

@@ -4,6 +4,7 @@ A training that goes on after a death is the same run of W&B and MLflow: RUN_IDS
 """
 
 import json
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -203,13 +204,21 @@ def run_id(settings: TrackingSettings, tracker: str, make: Callable[[], str]) ->
 
 
 def _forget(file: Path, step: int) -> None:
-    """Remove the lines of this step and of later ones, and one that a death tore."""
+    """Remove the lines of this step and of later ones, and those that a death tore."""
     if not file.exists():
         return
-    *lines, torn = file.read_text(encoding="utf-8").split("\n")
-    kept = [line for line in lines if json.loads(line)["step"] < step]
-    if torn or len(kept) < len(lines):
-        _write(file, "".join(f"{line}\n" for line in kept))
+    text = file.read_text(encoding="utf-8")
+    kept = "".join(f"{line}\n" for line in text.split("\n") if _step(line) < step)
+    if kept != text:
+        _write(file, kept)
+
+
+def _step(line: str) -> float:
+    """Of a line; infinite for one that was torn."""
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return math.inf
 
 
 def _write(file: Path, text: str) -> None:

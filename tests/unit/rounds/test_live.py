@@ -104,6 +104,22 @@ async def test_the_last_step_of_a_training_is_told_when_one_came(tmp_path):
     assert told[1].endswith("step 5, 0 to go, loss 0.25, 0.1 s a step, 0 min left")
 
 
+async def test_a_file_that_is_written_anew_is_read_from_its_beginning(tmp_path):
+    told, path = [], tmp_path / "metrics.jsonl"
+    steps = StepLines("training", path, told.append, Clock())
+    line = json.dumps({"step": 2, "loss": 0.25, "step_time_s": 0.1}) + "\n"
+    path.write_text(line)
+    await steps.tell()
+    part = tmp_path / "part"
+    part.write_text(line.replace("0.25", "0.123456789"))
+    part.replace(path)
+    await steps.tell()
+    assert [words.partition("s  ")[2] for words in told] == [
+        "step 2, loss 0.25, 0.1 s a step",
+        "step 2, loss 0.12, 0.1 s a step",
+    ], "runs of earlier versions do not count steps down"
+
+
 async def test_rewards_and_trackers_that_fail_are_told(tmp_path):
     told, path = [], tmp_path / "metrics.jsonl"
     steps = StepLines("training", path, told.append, Clock())

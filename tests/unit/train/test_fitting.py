@@ -112,7 +112,7 @@ def test_nothing_left_is_one_error_before_any_rollout(student: PolicyRef, tmp_pa
     bad = bad_ones(tmp_path)[:2]
     for settings in (GRPO, SFT):
         pool = WritingPool(student)
-        with pytest.raises(TrainingError, match=r"no prompts to train on.*control token of the model': 2"):
+        with pytest.raises(TrainingError, match=r"no prompts to train on.*2 x .*control token of the model"):
             finetune(student, bad, pool, settings, out=str(tmp_path / "out"), seed=0)
         assert pool.asked == pool.published == []
 
