@@ -36,7 +36,7 @@ WAYS: dict[str, Settings] = {
     "grpo-lora": GRPO,
     "grpo-full": replace(GRPO, tuning="full", lr=5e-5),
     "sft-lora": SFT,
-    "sft-full": replace(SFT, tuning="full", lr=2e-4),
+    "sft-full": replace(SFT, tuning="full", lr=2e-4, epochs=5),
     "grpo-lora-permuted": replace(GRPO, permute_rewards=True),
     "grpo-full-permuted": replace(GRPO, tuning="full", lr=5e-5, permute_rewards=True),
 }
