@@ -189,7 +189,7 @@ class TrainConfig(Part):
     def _a_prompt_a_worker(self) -> Self:
         if self.method != "sft" and self.prompts_per_step < self.workers.max:
             raise ValueError(
-                f"prompts_per_step: {self.prompts_per_step} for {self.workers.max} workers; each needs one, set workers"
+                f"prompts_per_step: {self.prompts_per_step} for {self.workers.max} workers; lower train.workers"
             )
         return self
 

@@ -243,6 +243,13 @@ def test_all_mistakes_of_a_file_are_told_in_one_line(tmp_path: Path) -> None:
         load(tmp_path, train=wrong)
 
 
+def test_more_workers_than_prompts_of_a_step_are_refused_before_a_run_begins(tmp_path: Path) -> None:
+    workers = {"workers": {"min": 1, "max": 3}, "prompts_per_step": 2}
+    with pytest.raises(ConfigError, match=r"prompts_per_step: 2 for 3 workers; lower train\.workers"):
+        load(tmp_path, train=workers)
+    assert load(tmp_path, train=workers | {"method": "sft"}).train.workers.max == 3
+
+
 def test_a_key_that_stands_twice_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="rounds stands twice"):
         load_config(write(tmp_path, yaml.safe_dump(SMALLEST) + "rounds: 1\nrounds: 2\n"))
